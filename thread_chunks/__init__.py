@@ -1,0 +1,57 @@
+"""Run a function over a list of parameters in parallel, saving each result as it comes."""
+
+from . import config
+from ._checkpoint import Checkpoint
+from ._chunk import Chunker, chunk
+from .errors import (
+    CallTimeoutError,
+    CheckpointCorruptError,
+    CheckpointDamagedWarning,
+    CheckpointError,
+    CheckpointFailedWarning,
+    CheckpointLockedError,
+    CheckpointMismatchError,
+    CheckpointRestartedWarning,
+    CheckpointVersionError,
+    CheckpointWarning,
+    Failure,
+    FunctionChangedWarning,
+    NotACheckpointError,
+    RemoteError,
+    RemoteTraceback,
+    RunStoppedError,
+    ThreadChunksError,
+    WorkerDiedError,
+)
+from .process_worker import ProcessWorker
+from .worker import ThreadWorker, Worker
+
+__version__ = "2.0.0.dev0"
+
+__all__ = [
+    "CallTimeoutError",
+    "Checkpoint",
+    "CheckpointCorruptError",
+    "CheckpointDamagedWarning",
+    "CheckpointError",
+    "CheckpointFailedWarning",
+    "CheckpointLockedError",
+    "CheckpointMismatchError",
+    "CheckpointRestartedWarning",
+    "CheckpointVersionError",
+    "CheckpointWarning",
+    "Chunker",
+    "Failure",
+    "FunctionChangedWarning",
+    "NotACheckpointError",
+    "ProcessWorker",
+    "RemoteError",
+    "RemoteTraceback",
+    "RunStoppedError",
+    "ThreadChunksError",
+    "ThreadWorker",
+    "Worker",
+    "WorkerDiedError",
+    "chunk",
+    "config",
+]

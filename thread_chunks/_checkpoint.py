@@ -1,0 +1,646 @@
+"""The checkpoint: what a run has computed so far, as an object and as a file.
+
+`Checkpoint` is the `saveable_objects.SaveableObject` that users load and read.
+`open_run` decides whether an existing file matches a run. Whatever is written
+here goes through `_log`, under its lock; nothing that was saved is ever lost.
+
+Each result is pickled by itself, so that one that cannot be unpickled any more
+costs nothing but itself. This room knows no actors.
+"""
+
+import io
+import os
+import pickle
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Self
+
+import cloudpickle
+from saveable_objects import SaveableObject
+
+from . import _child, _log
+from ._identity import (
+    FunctionIdentity,
+    call_form,
+    codes_differ,
+    explain_calls,
+    explain_function,
+    fingerprint,
+    read_calls,
+)
+from ._log import Log, Record
+from .errors import (
+    CheckpointCorruptError,
+    CheckpointDamagedWarning,
+    CheckpointMismatchError,
+    CheckpointRestartedWarning,
+    FunctionChangedWarning,
+    NotACheckpointError,
+)
+from .messages import Call
+
+
+class Checkpoint(SaveableObject):
+    """The progress of a run: which calls are done and what they returned.
+
+    Load one at any time, during the run too, with ``Checkpoint.load(path)``.
+
+    Parameters
+    ----------
+    func_name : str
+        The name of the function.
+    parameters : list
+        One entry for each call.
+    output : list
+        The outputs in the order of the parameters; ``None`` for what is missing.
+    completed : list of bool
+        Which outputs were computed: this tells a ``None`` result from a missing one.
+    index : int
+        One more than the largest index that was computed so far.
+    done : int
+        How many outputs were computed.
+    path : str, optional
+        File to save to. Results that an existing file already holds are kept.
+
+    Attributes
+    ----------
+    seconds : list of float or None
+        How long each call took.
+    failures : dict of int to str
+        For each call whose last try failed, the traceback as text.
+    """
+
+    func_name: str
+    parameters: list[Any]
+    output: list[Any]
+    completed: list[bool]
+    index: int
+    done: int
+    seconds: list[float | None]
+    failures: dict[int, str]
+
+    def __init__(
+        self,
+        func_name: str,
+        parameters: list[Any],
+        output: list[Any],
+        completed: list[bool],
+        index: int,
+        done: int,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.func_name = func_name
+        self.parameters = parameters
+        self.output = output
+        self.completed = completed
+        self.index = index
+        self.done = done
+        self.seconds = [None] * len(output)
+        self.failures = {}
+        self._key: bytes | None = None
+        self._codes = [0] * len(output)
+        self._dependencies: dict[str, Any] = {}
+        self._notes: list[Warning] = []
+        super().__init__(path=self._updatepathroot(path))
+
+    @classmethod
+    def _updatepathroot(cls, path: str | bytes | os.PathLike[Any] | None) -> str | None:
+        return None if path is None else str(super()._updatepathroot(os.fsdecode(path)))
+
+    def __repr__(self) -> str:
+        """Show the progress in one line."""
+        return f"<Checkpoint of {self.func_name}: {self.done} of {len(self.parameters)} calls done>"
+
+    # --- changing it: the checkpoint writer does, and nobody else ----------------
+
+    def add_result(self, index: int, output: Any, seconds: float, code: int) -> None:
+        """Note the result of one call.
+
+        Parameters
+        ----------
+        index
+            Which call.
+        output
+            What it returned.
+        seconds
+            How long it took.
+        code
+            The digest of the code that computed it.
+        """
+        self.done += not self.completed[index]
+        self.index = max(self.index, index + 1)
+        self.output[index] = output
+        self.completed[index] = True
+        self.seconds[index] = seconds
+        self._codes[index] = code
+        self.failures.pop(index, None)
+
+    def add_failure(self, index: int, text: str) -> None:
+        """Note that a call failed; the next run tries it again.
+
+        Parameters
+        ----------
+        index
+            Which call.
+        text
+            The traceback.
+        """
+        self.failures[index] = text
+        self.index = max(self.index, index + 1)
+
+    # --- pickling: every result by itself -------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state, each result pickled by itself."""
+        state = dict(self.__dict__)
+        for name in ("output", "completed", "done", "_notes"):
+            del state[name]
+        if "results" not in state:
+            state["results"] = {
+                index: _plain(*_child.dump(self.output[index]))
+                for index, is_completed in enumerate(self.completed)
+                if is_completed
+            }
+        return state
+
+    def with_results(self, results: Mapping[int, Any]) -> Self:
+        """Return a copy that pickles with these results, which are pickled already.
+
+        Parameters
+        ----------
+        results
+            For each completed call, its pickle and its buffers.
+
+        Returns
+        -------
+        Checkpoint
+            Good for pickling, and for nothing else.
+        """
+        copy = self.__class__.__new__(self.__class__)
+        copy.__dict__.update(self.__dict__, results=dict(results))
+        return copy
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state back; a result that cannot be unpickled is missing, with a warning."""
+        results = state.pop("results", None)
+        self.__dict__.update(state)
+        count = len(self.parameters)
+        if results is None:  # release 1.0.5
+            self.seconds, self.failures = [None] * count, {}
+            self._key, self._codes, self._dependencies, self._notes = None, [0] * count, {}, []
+            return
+        self._notes = []
+        self.output, self.completed, self.done = [None] * count, [False] * count, 0
+        for index, (main, buffers) in results.items():
+            record = Record(_log.RESULT, index, self.seconds[index] or 0.0, self._codes[index], main, buffers)
+            self._apply(record)
+
+    def _apply(self, record: Record) -> None:
+        """Take over one record; what cannot be used is noted and counts as missing."""
+        if not 0 <= record.index < len(self.output):
+            self._note(f"a record of call {record.index} was ignored: there are {len(self.output)} calls")
+        elif record.kind == _log.FAILURE:
+            self.add_failure(record.index, bytes(record.main).decode("utf-8", "replace"))
+        else:
+            try:
+                output = pickle.loads(record.main, buffers=record.buffers)  # noqa: S301
+            except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
+                self._note(f"the result of call {record.index} cannot be unpickled ({error!r}) and counts as missing")
+            else:
+                self.add_result(record.index, output, record.seconds, record.code)
+
+    def _note(self, text: str) -> None:
+        self._notes.append(CheckpointDamagedWarning(text))
+
+    def take_notes(self) -> list[Warning]:
+        """Return what was wrong with the file that this object was read from, once.
+
+        Returns
+        -------
+        list of Warning
+            Empty if the file was whole.
+        """
+        notes, self._notes = self._notes, []
+        return notes
+
+    def identity(self) -> FunctionIdentity:
+        """Return what is known of the function."""
+        return FunctionIdentity(self.func_name, self._key or b"", 0)
+
+    # --- reading files -----------------------------------------------------------------
+
+    @classmethod
+    def _load(
+        cls,
+        file: IO[bytes],
+        new_path: str | None = None,
+        strict_typing: bool = True,  # noqa: FBT001, FBT002 - the signature of SaveableObject
+    ) -> Self:
+        name = getattr(file, "name", "the file")
+        start = file.read(128)
+        file.seek(0)
+        if _log.is_legacy(start):
+            instance = pickle.load(file)  # noqa: S301 - the docs say: never a stranger's file
+        else:
+            contents = _log.read(file, str(name))  # type: ignore[arg-type]
+            instance = _assemble(contents, str(name))
+        if strict_typing and not isinstance(instance, cls):
+            msg = f"{name} holds a {type(instance).__qualname__} and not a {cls.__qualname__}"
+            raise TypeError(msg)
+        for note in instance.take_notes():
+            warnings.warn(note, stacklevel=3)
+        if new_path is not None:
+            instance.path = new_path
+        return instance  # type: ignore[no-any-return]
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        new_path: str | None = None,
+        strict_typing: bool = True,  # noqa: FBT001, FBT002 - the signature of SaveableObject
+    ) -> Self:
+        """Read a checkpoint file, during a run too; the file is not changed.
+
+        Parameters
+        ----------
+        path
+            The file. Never open one from a stranger: a pickle can run code.
+        new_path
+            The path that the object has from now on; by default `path`.
+        strict_typing
+            Whether anything but a `Checkpoint` is a `TypeError`.
+
+        Returns
+        -------
+        Checkpoint
+            What the file holds at this moment.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no file.
+        NotACheckpointError, CheckpointVersionError, CheckpointCorruptError
+            If the file cannot be read as a checkpoint.
+        """
+        name = cls._updatepathroot(path)
+        if name is None:
+            msg = "a path is needed to load a checkpoint from"
+            raise TypeError(msg)
+        with open(name, "rb") as file:
+            return cls._load(file, name if new_path is None else new_path, strict_typing)
+
+    @classmethod
+    def loadifparams(cls, *args: Any, dependencies: dict[str, Any] | None = None, **kwargs: Any) -> tuple[Self, bool]:
+        """Load a checkpoint if it belongs to these arguments, and begin a new one otherwise.
+
+        Function name, parameters and dependencies are compared by value; the other
+        arguments are progress and not compared. A file that does not match is set
+        aside, with a warning.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            The arguments of `Checkpoint`.
+        dependencies
+            Further named values that must match.
+
+        Returns
+        -------
+        Checkpoint, bool
+            The checkpoint, and whether it was loaded.
+        """
+        wanted = _unsaved(cls, args, kwargs)
+        wanted._dependencies = dict(dependencies or {})  # noqa: SLF001
+        if wanted.path is not None and os.path.exists(wanted.path) and os.path.getsize(wanted.path):
+            saved = cls.load(wanted.path)
+            if _difference(saved, wanted) is None:
+                return saved, True
+        if wanted.path is not None:
+            wanted.save()
+        return wanted, False
+
+    # --- writing files -------------------------------------------------------------------
+
+    def _save(self, path: str, write_mode: str = "wb") -> None:
+        """Save atomically; results that the file holds and this object does not are kept."""
+        log = Log(path)
+        try:
+            keep_old = False
+            if log.size:
+                saved = _read_any(log)
+                reason = _difference(saved, self)
+                keep_old = reason is not None
+                if reason is None:
+                    _keep_results(saved, self)
+            backup = log.replace(cloudpickle.dumps(self), self._fingerprint(), keep_old=keep_old)
+        finally:
+            log.close()
+        if backup is not None:
+            warnings.warn(_restarted(path, backup, reason or ""), CheckpointRestartedWarning, stacklevel=4)
+
+    def update_save(self, path: str | None = None) -> bool:
+        """Save to a file that exists already.
+
+        Parameters
+        ----------
+        path
+            The file; by default the object's own.
+
+        Returns
+        -------
+        bool
+            True: the arguments that the file was begun with are always kept.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no file.
+        """
+        target = self._getpath(path)
+        os.stat(target)
+        self.save(target)
+        return True
+
+    def _fingerprint(self) -> bytes:
+        return fingerprint(self.identity(), read_calls(self.parameters)[1])
+
+
+# --- the file of a run --------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class OpenedRun:
+    """A checkpoint that is ready for a run, and the file it is held in."""
+
+    checkpoint: Checkpoint
+    log: Log
+    warnings: list[Warning] = field(default_factory=list)
+
+
+def open_run(
+    path: str, identity: FunctionIdentity, parameters: list[Any], calls: Sequence[Call], on_mismatch: str
+) -> OpenedRun:
+    """Lock the file at a path and find out what of it this run can use.
+
+    Parameters
+    ----------
+    path
+        The file; it need not exist.
+    identity, parameters, calls
+        The run.
+    on_mismatch
+        What to do about a file of another run: "restart", "reuse" or "raise".
+
+    Returns
+    -------
+    OpenedRun
+        The checkpoint, its file, held against other runs, and what to warn of.
+
+    Raises
+    ------
+    CheckpointError
+        If the file must be left alone. It is as it was.
+    TypeError
+        If function or parameters cannot be pickled.
+    """
+    fresh = _fresh(path, identity, parameters)
+    head = _pickle_head(fresh, {})
+    digest = fingerprint(identity, calls)
+    log = Log(path)
+    try:
+        if not log.size:
+            log.replace(head, digest)
+            return OpenedRun(fresh, log)
+        opened = _open_existing(log, fresh, head, digest, calls, on_mismatch)
+        opened.warnings.extend(_changed_code(opened.checkpoint, identity))
+    except BaseException:
+        log.close()
+        raise
+    return opened
+
+
+def _open_existing(
+    log: Log, fresh: Checkpoint, head: bytes, digest: bytes, calls: Sequence[Call], on_mismatch: str
+) -> OpenedRun:
+    is_legacy = _log.is_legacy(log.start())
+    if is_legacy:
+        saved, is_damaged = _read_any(log), False
+    else:
+        contents = log.read()
+        saved = _assemble(contents, log.path)
+        is_damaged = not all(damage.is_tail for damage in contents.damages)
+    is_same = not is_legacy and log.fingerprint == digest
+    if not is_same and (reason := _difference(saved, fresh)) is not None:
+        opened = _open_mismatched(log, fresh, head, digest, saved, calls, reason, on_mismatch)
+    else:
+        _keep_results(saved, fresh)
+        if is_damaged or not is_same:
+            # A damaged file is set aside as evidence; another format is fully carried over.
+            log.replace(_pickle_head(fresh, _sections(fresh)), digest, keep_old=is_damaged)
+        opened = OpenedRun(fresh, log)
+    opened.warnings[:0] = saved.take_notes()
+    return opened
+
+
+def _open_mismatched(  # noqa: PLR0913 - everything about both runs
+    log: Log, fresh: Checkpoint, head: bytes, digest: bytes,
+    saved: Checkpoint, calls: Sequence[Call], reason: str, on_mismatch: str,
+) -> OpenedRun:  # fmt: skip
+    if on_mismatch == "raise":
+        msg = (
+            f"{log.path} does not belong to this run: {reason}. It was left alone, with "
+            f"{saved.done} of {len(saved.parameters)} results. Give this run another path, or "
+            'pass on_mismatch="restart" or "reuse".'
+        )
+        raise CheckpointMismatchError(msg)
+    is_lossless = False
+    if on_mismatch == "reuse" and explain_function(saved.identity(), fresh.identity()) is None:
+        is_lossless = _reuse(saved, fresh, calls)
+        head = _pickle_head(fresh, _sections(fresh))
+    backup = log.replace(head, digest, keep_old=not is_lossless)
+    if backup is None:
+        return OpenedRun(fresh, log)
+    return OpenedRun(fresh, log, [CheckpointRestartedWarning(_restarted(log.path, backup, reason, fresh.done))])
+
+
+def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
+    """Carry over every result whose parameters still occur; tell whether that was all of them."""
+    places = defaultdict(list)
+    for call in read_calls(saved.parameters)[1]:
+        if saved.completed[call.index]:
+            places[call_form(call)].append(call.index)
+    used: set[int] = set()
+    for call in calls:
+        if found := places.get(call_form(call)):
+            index = found[0]
+            fresh.add_result(call.index, saved.output[index], saved.seconds[index] or 0.0, saved._codes[index])  # noqa: SLF001
+            used.add(index)
+            if len(found) > 1:
+                found.pop(0)
+    return len(used) == saved.done
+
+
+def fold(checkpoint: Checkpoint, log: Log) -> None:
+    """Rewrite a finished file as one plain pickle; results are copied as they were pickled.
+
+    Parameters
+    ----------
+    checkpoint
+        The checkpoint that the file belongs to.
+    log
+        Its file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the file is as it was.
+    """
+    contents = log.read()
+    results = _HeadReader(io.BytesIO(contents.head)).load().results
+    for record in contents.records:
+        if record.kind == _log.RESULT:
+            results[record.index] = _plain(record.main, record.buffers)
+    log.replace(_pickle_head(checkpoint, results), contents.header.fingerprint)
+
+
+def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:
+    count = len(parameters)
+    checkpoint = _unsaved(Checkpoint, (identity.name, parameters, [None] * count, [False] * count, 0, 0, path), {})
+    checkpoint._key = identity.key  # noqa: SLF001
+    return checkpoint
+
+
+def new_checkpoint(identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:
+    """Make the checkpoint of a run that has no file.
+
+    Parameters
+    ----------
+    identity, parameters
+        The run.
+
+    Returns
+    -------
+    Checkpoint
+        Nothing is completed.
+    """
+    return _fresh(None, identity, parameters)
+
+
+def _unsaved(cls: type[Checkpoint], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Construct a checkpoint without the save that its metaclass performs."""
+    instance = cls.__new__(cls, *args, **kwargs)
+    instance.__init__(*args, **kwargs)  # type: ignore[misc]
+    return instance
+
+
+class _RawHead:
+    """What `_HeadReader` makes of a head: its results stay as they were pickled."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.results = dict(state["results"])
+
+
+class _HeadReader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_checkpoint = (module, name) == (Checkpoint.__module__, Checkpoint.__qualname__)
+        return _RawHead if is_checkpoint else super().find_class(module, name)
+
+
+def _plain(main: Any, buffers: Sequence[Any]) -> tuple[bytes, list[bytearray]]:
+    """Copy a pickled result into builtin types; bytearrays, so that its arrays stay writable."""
+    return bytes(main), [bytearray(buffer) for buffer in buffers]
+
+
+def _pickle_head(checkpoint: Checkpoint, results: Mapping[int, Any]) -> bytes:
+    try:
+        return bytes(cloudpickle.dumps(checkpoint.with_results(results), pickle.HIGHEST_PROTOCOL))
+    except Exception as error:
+        msg = (
+            f"the parameters cannot be pickled, so they cannot be kept in a checkpoint: {error}. "
+            "Pass values that pickle, or leave out path=."
+        )
+        raise TypeError(msg) from error
+
+
+def _sections(checkpoint: Checkpoint) -> dict[int, Any]:
+    return dict(checkpoint.__getstate__()["results"])
+
+
+def _read_any(log: Log) -> Checkpoint:
+    """Read the checkpoint of a locked file, of either format."""
+    with open(log.path, "rb") as file:
+        return Checkpoint._load(file)  # noqa: SLF001
+
+
+def _assemble(contents: _log.Contents, path: str) -> Any:
+    """Make the checkpoint out of a file's head and records, and report damage."""
+    try:
+        checkpoint = pickle.loads(contents.head)  # noqa: S301 - its checksum holds
+    except BaseException as error:
+        msg = (
+            f"the head of {path} cannot be unpickled: {error!r}. The file was left alone. "
+            "A module that its parameters need may be missing."
+        )
+        raise CheckpointCorruptError(msg) from error
+    if not isinstance(checkpoint, Checkpoint):
+        msg = f"{path} holds a {type(checkpoint).__qualname__} and not a Checkpoint; it was left alone"
+        raise NotACheckpointError(msg)
+    for record in contents.records:
+        checkpoint._apply(record)  # noqa: SLF001
+    for damage in contents.damages:
+        if damage.is_tail and _log.is_held(contents.header):
+            continue  # a run is writing this very record
+        whose = "" if damage.index is None else f" of call {damage.index}"
+        what = "a torn tail" if damage.is_tail else "a damaged record"
+        checkpoint._note(  # noqa: SLF001
+            f"{path}: {what}{whose}, {damage.size} bytes at byte {damage.offset}, was left out; "
+            f"{checkpoint.done} of {len(checkpoint.parameters)} results are whole"
+        )
+    return checkpoint
+
+
+def _difference(saved: Checkpoint, wanted: Checkpoint) -> str | None:
+    """Say why a saved checkpoint does not belong to a wanted one, or ``None``."""
+    one, other = saved.identity(), wanted.identity()
+    if saved._key is None or wanted._key is None:  # noqa: SLF001 - 1.0.5, or made by hand: the name is all there is
+        one, other = FunctionIdentity(one.name, b"", 0), FunctionIdentity(other.name, b"", 0)
+    reason = explain_function(one, other)
+    if reason is None:
+        reason = explain_calls(read_calls(saved.parameters)[1], read_calls(wanted.parameters)[1])
+    if reason is None and call_form(Call(0, (), saved._dependencies)) != call_form(Call(0, (), wanted._dependencies)):  # noqa: SLF001
+        reason = "the dependencies differ"
+    return reason
+
+
+def _keep_results(saved: Checkpoint, wanted: Checkpoint) -> None:
+    """Take over what `saved` has and `wanted` has not."""
+    for index, is_completed in enumerate(saved.completed):
+        if is_completed and not wanted.completed[index]:
+            wanted.add_result(index, saved.output[index], saved.seconds[index] or 0.0, saved._codes[index])  # noqa: SLF001
+    for index, text in saved.failures.items():
+        if not wanted.completed[index]:
+            wanted.failures.setdefault(index, text)
+    wanted.index = max(wanted.index, saved.index)
+    if wanted._key is None:  # noqa: SLF001
+        wanted._key = saved._key  # noqa: SLF001
+
+
+def _changed_code(checkpoint: Checkpoint, identity: FunctionIdentity) -> Iterable[Warning]:
+    older = sum(
+        done and codes_differ(code, identity.code)
+        for done, code in zip(checkpoint.completed, checkpoint._codes, strict=True)  # noqa: SLF001
+    )
+    if older:
+        yield FunctionChangedWarning(
+            f"the code of {identity.name!r} changed: {older} of {checkpoint.done} results in "
+            f"{checkpoint.path} stem from older code and are kept. Delete the file to compute them again."
+        )
+
+
+def _restarted(path: str, backup: str, reason: str, kept: int = 0) -> str:
+    carried = f" {kept} results were carried over." if kept else ""
+    return f"{path} did not match, so this run starts afresh: {reason}. The old file is {backup}.{carried}"
+

@@ -1,0 +1,249 @@
+"""The child's half of a process worker: run calls in a fresh interpreter.
+
+This file is started as a script with one argument, the number of a socket that
+it shares with its worker. It must start fast, so it imports little and knows
+nothing of the rest of the package (the parent imports *it*, for the framing and
+the pickling that both ends share).
+
+Three threads, joined by queues::
+
+    socket ──▶ reader ──inbox──▶ main: runs the calls ──outbox──▶ sender ──▶ socket
+
+* *main* runs the user's code, as user code expects (signals, GUIs, event loops).
+* *reader* notices at once when the parent is gone, and ends the process.
+* *sender* takes everything that waits in the outbox as one message: a long call
+  never holds back the result of the short one before it, and many short calls
+  share one message.
+
+A message is one pickle of builtin types, its large buffers out of band:
+``count, lengths of the parts, pickle, buffer, buffer, ...``
+"""
+
+import os
+import pickle
+import queue
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+
+OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
+MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
+DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
+
+
+# --- framing and pickling, shared with the parent -----------------------------
+
+
+def dump(value, protocol=pickle.HIGHEST_PROTOCOL):
+    """Pickle `value` into ``(main, buffers)``; what pickle cannot take, cloudpickle takes by value."""
+    buffers = []
+
+    def keep_in_band(buffer):
+        # Only contiguous buffers have a flat view; the others travel inside the pickle.
+        if len(buffers) == MAX_BUFFERS:
+            return True
+        try:
+            view = buffer.raw()
+        except BufferError:
+            return True
+        if view.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    try:
+        return pickle.dumps(value, protocol, buffer_callback=keep_in_band), buffers
+    except (pickle.PicklingError, AttributeError, TypeError):
+        import cloudpickle
+
+        buffers.clear()
+        return cloudpickle.dumps(value, protocol, buffer_callback=keep_in_band), buffers
+
+
+def send(sock, message, check=None):
+    """Write one message. With a time-out on the socket, `check` is called at each, to raise or go on."""
+    body, buffers = dump(message)
+    parts = [body, *buffers]
+    head = struct.pack(f"<I{len(parts)}Q", len(parts), *(memoryview(part).nbytes for part in parts))
+    _write(sock, head + body, check)
+    for buffer in buffers:
+        _write(sock, buffer, check)
+    return len(body) + sum(buffer.nbytes for buffer in buffers)
+
+
+def receive(sock, check=None):
+    """Read one message, as `send` wrote it; an `EOFError` if the other end is gone."""
+    (count,) = struct.unpack("<I", _read(sock, 4, check))
+    sizes = struct.unpack(f"<{count}Q", _read(sock, 8 * count, check))
+    body, *buffers = [_read(sock, size, check) for size in sizes]
+    return pickle.loads(body, buffers=buffers)
+
+
+def _write(sock, data, check):
+    view = memoryview(data).cast("B")
+    while view:
+        try:
+            view = view[sock.send(view) :]
+        except TimeoutError:
+            check()
+
+
+def _read(sock, size, check):
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        try:
+            count = sock.recv_into(view)
+        except TimeoutError:
+            check()
+            continue
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return data
+
+
+# --- running calls --------------------------------------------------------------
+
+
+def run_call(func, index, args, kwargs):
+    """Run one call; whatever comes out of it, an exit included, becomes an outcome of plain data."""
+    start = time.perf_counter()
+    try:
+        result = func(*args, **kwargs)
+        seconds = time.perf_counter() - start
+        main, buffers = dump(result)
+    except BaseException as error:
+        return index, time.perf_counter() - start, None, describe(error)
+    return index, seconds, main, [pickle.PickleBuffer(buffer) for buffer in buffers]
+
+
+def describe(error):
+    """Turn an exception into ``(type name, message, traceback, pickled exception or None)``."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next  # our own frames only hide the user's
+    try:
+        message = str(error)
+    except BaseException:
+        message = "(its message cannot be shown)"
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:
+        text = f"{type(error).__qualname__}: {message}\n"
+    try:
+        main, buffers = dump(error)
+        pickled = None if buffers else main
+    except BaseException:
+        pickled = None
+    return type(error).__qualname__, message, text, pickled
+
+
+class Runner:
+    """What the main thread does: obey the inbox, one message at a time, until it says stop."""
+
+    def __init__(self, inbox, outbox):
+        self.inbox = inbox
+        self.outbox = outbox
+        self.func = None
+
+    def loop(self):
+        """Return when the parent says that it needs no more."""
+        while (message := self.inbox.get()) is not DONE:
+            kind, *content = message
+            getattr(self, kind)(*content)
+
+    def setup(self, path, directory, argv):
+        """Look like the parent: same imports, same working directory, same arguments."""
+        sys.path[:] = path
+        sys.argv[:] = argv
+        if directory is not None:
+            os.chdir(directory)
+
+    def function(self, pickled):
+        """Load the function; it stays until the next one."""
+        try:
+            self.func = pickle.loads(pickled)
+        except BaseException as error:
+            self.outbox.put(("broken function", describe(error)))
+            self.func = None
+
+    def chunk(self, pickled, lease):
+        """Run the calls of one chunk, and leave the rest once the lease is over."""
+        end = time.perf_counter() + lease
+        if self.func is None:
+            calls = ()
+        else:
+            try:
+                calls = pickle.loads(pickled)
+            except BaseException as error:
+                self.outbox.put(("broken parameters", describe(error)))
+                calls = ()
+        for index, args, kwargs in calls:
+            self.outbox.put(run_call(self.func, index, args, kwargs))
+            if time.perf_counter() > end:
+                break
+        self.outbox.put(DONE)
+
+
+# --- the three threads ------------------------------------------------------------
+
+
+def read_messages(sock, inbox):
+    """Feed the inbox; without a parent, end this process, whatever it is doing."""
+    try:
+        while (message := receive(sock)) is not DONE:
+            inbox.put(message)
+        inbox.put(DONE)
+        receive(sock)
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def send_outcomes(sock, outbox):
+    """Empty the outbox into the socket, everything that waits as one message."""
+    die_with_parent()
+    while True:
+        batch = [outbox.get()]
+        while not outbox.empty():
+            batch.append(outbox.get())
+        try:
+            send(sock, batch)
+        except OSError:
+            os._exit(1)
+
+
+def die_with_parent():
+    """On Linux, ask the kernel to kill this process when the thread that started it ends.
+
+    End-of-file on the socket says the same, but no thread of ours can read it
+    while a call holds the interpreter's lock. The kernel keeps the wish with the
+    thread that asked, so a thread that stays must ask.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
+
+
+def main(descriptor):
+    """Run calls until told to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    sock = socket.socket(fileno=descriptor)
+    sock.set_inheritable(False)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(line_buffering=True)
+    inbox, outbox = queue.SimpleQueue(), queue.SimpleQueue()
+    threading.Thread(target=read_messages, args=(sock, inbox), daemon=True).start()
+    threading.Thread(target=send_outcomes, args=(sock, outbox), daemon=True).start()
+    Runner(inbox, outbox).loop()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

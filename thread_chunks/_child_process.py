@@ -1,0 +1,252 @@
+"""The parent's handle on one child interpreter: start it, talk to it, end it.
+
+One rule: every wait here ends. The socket has a time-out, and at each one the
+child is looked at; `ChildProcess.kill` may be called from any thread and ends a
+wait at once. Who asks, and what is done about a death, is not known here.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import cloudpickle
+
+from . import _child, config
+from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
+from .messages import Call, FailedCall, Outcome, Payload, Result
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+"""What tells numerical libraries how many threads they may use."""
+
+
+class UnreadableError(Exception):
+    """The function or the parameters did not survive the journey; ``args[0]`` says why."""
+
+
+class ChildProcess:
+    """One child interpreter.
+
+    Parameters
+    ----------
+    threads
+        Threads that numerical libraries may use in the child, unless the user set the variables.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._sock, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
+                [*_interpreter(), _child.__file__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(os.environ, threads),
+            )
+        self._deadline: float | None = None
+        self._surroundings: Any = None
+        self._func: Callable[..., Any] | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def prepare(self) -> None:
+        """Make imports, arguments and working directory those of this process now."""
+        try:
+            directory = os.getcwd()
+        except OSError:  # it was deleted; the child was born in it all the same
+            directory = None
+        surroundings = list(sys.path), directory, list(sys.argv)
+        if surroundings != self._surroundings:
+            self._send(("setup", *surroundings))
+            self._surroundings = surroundings
+
+    def load(self, func: Callable[..., Any], pickled: bytes | None = None) -> None:
+        """Send the function, unless it was the last one sent."""
+        if func is not self._func:
+            self._send(("function", _pickled(func) if pickled is None else pickled))
+            self._func = func
+
+    def run(
+        self, calls: tuple[Call, ...], lease: float, timeout: float | None, *, durable: bool
+    ) -> Iterator[tuple[tuple[Outcome, ...], bool, int]]:
+        """Run calls of the loaded function.
+
+        Yields
+        ------
+        tuple of Outcome
+            The outcomes that arrived together.
+        bool
+            Whether they were the last: calls without an outcome were not started.
+        int
+            Bytes moved so far.
+
+        Raises
+        ------
+        UnreadableError
+            If function or parameters cannot be pickled or unpickled; no call was run.
+        CallTimeoutError
+            If no outcome came for `timeout` seconds; the child was killed.
+        WorkerDiedError
+            If the child died.
+        """
+        pickled = _pickled([tuple(call) for call in calls])
+        moved = self._send(("chunk", pickled, lease))
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        is_last = False
+        while not is_last:
+            batch = self._receive()
+            is_last = batch[-1] is _child.DONE
+            raw = batch[:-1] if is_last else batch
+            moved += sum(len(main) for _, _, main, _ in raw if main is not None)
+            yield tuple(_outcome(*item, durable=durable) for item in raw), is_last, moved
+
+    def kill(self) -> None:
+        """End the process at once. May be called from any thread, more than once."""
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        """Let the process end by itself; after the grace period, kill it. Blocks until it is gone."""
+        with contextlib.suppress(WorkerDiedError):
+            self._send(_child.DONE)
+        try:
+            self._process.wait(config.grace_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self._sock.close()
+
+    # --- the conversation ---------------------------------------------------------
+
+    def _send(self, message: Any) -> int:
+        with self._watching():
+            return int(_child.send(self._sock, message, self._check))
+
+    def _receive(self) -> list[Any]:
+        with self._watching():
+            batch = list(_child.receive(self._sock, self._check))
+        for kind, *content in (item for item in batch if item is not None and isinstance(item[0], str)):
+            self._func = None if kind == "broken function" else self._func
+            if batch[-1] is not _child.DONE:
+                self._receive()  # the end of the chunk, which ran no call
+            raise UnreadableError(_rebuild(*content[0]))
+        return batch
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Turn the end of the conversation into the death that it is."""
+        self._sock.settimeout(config.heartbeat_seconds)
+        try:
+            yield
+        except CallTimeoutError:
+            raise
+        except Exception as error:
+            # End of file, a broken pipe, or bytes that no child of ours would send.
+            raise self._death() from error
+
+    def _check(self) -> None:
+        """Look up from a wait: raise if it should end."""
+        if not self.is_alive:
+            raise EOFError
+        if self._deadline is None:
+            return
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            self.kill()
+            self._process.wait()
+            msg = "the call took longer than its timeout, and its process was killed"
+            raise CallTimeoutError(msg)
+        self._sock.settimeout(min(config.heartbeat_seconds, remaining + 0.001))
+
+    def _death(self) -> WorkerDiedError:
+        """Say how the process ended; one that lives on without its socket is killed."""
+        try:
+            code = self._process.wait(config.heartbeat_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.wait()
+        return WorkerDiedError(f"the worker process {_describe_exit(code)}", code)
+
+
+def _interpreter() -> list[str]:
+    # -P: the folder of the child script must not become importable.
+    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
+    return dict.fromkeys(THREAD_VARIABLES, str(threads)) | dict(environ)
+
+
+def _pickled(value: Any) -> bytes:
+    """Pickle what goes to the child, always by value what the child cannot import."""
+    try:
+        return cloudpickle.dumps(value)
+    except Exception as error:
+        raise UnreadableError(error) from error
+
+
+def _outcome(
+    index: int, seconds: float, main: bytes | None, rest: Any, *, durable: bool
+) -> Outcome:
+    """Turn what the child sent into an outcome; a result that cannot be unpickled fails its call."""
+    if main is None:
+        return FailedCall(index, _rebuild(*rest), rest[2])
+    try:
+        output = pickle.loads(main, buffers=rest)  # noqa: S301 - our own child's
+    except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
+        return FailedCall(index, *_unreadable_result(error))
+    return Result(index, output, Payload(main, rest) if durable else None, seconds)
+
+
+def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:
+    _, message, text, _ = _child.describe(error)
+    name = type(error).__qualname__
+    return (
+        RemoteError(f"the result of the call cannot be unpickled: {name}: {message}", name),
+        str(text),
+    )
+
+
+def _rebuild(name: str, message: str, text: str, pickled: bytes | None) -> BaseException:
+    """Make the exception of a call again, or a stand-in with its name and message."""
+    exception: BaseException | None = None
+    if pickled is not None:
+        with contextlib.suppress(BaseException):  # unpickling runs the user's code
+            loaded = pickle.loads(pickled)  # noqa: S301 - our own child's
+            exception = loaded if isinstance(loaded, BaseException) else None
+    if exception is None:
+        exception = RemoteError(f"{name}: {message}", name)
+    exception.__cause__ = RemoteTraceback(text)
+    return exception
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if code == -signal.SIGKILL:
+        return (
+            f"was killed by {name}: often the system's out-of-memory killer; "
+            "a smaller chunk_size needs less memory"
+        )
+    return f"was killed by {name}"

@@ -1,0 +1,265 @@
+"""`chunk` and `Chunker`: one blocking call over the actors.
+
+This room is the public signature. What a run does is known to `_run`, which
+workers it has to `_pool`, and what options mean to `_options`.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeAlias
+
+from ._options import Options, WorkerKind, checked_size
+from ._pool import Pool, wait
+from ._run import Job, as_completed, collect
+from . import config
+from .messages import WorkerRef
+from .process_worker import ProcessWorker
+
+Function: TypeAlias = Callable[..., Any]
+
+
+def chunk(  # noqa: PLR0913 - the signature is the contract
+    func: Function | None,
+    parameters: Iterable[Any],
+    actors: Sequence[WorkerRef] | None = None,
+    chunk_size: int | None = None,
+    progress_bar: bool | None = None,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    worker: WorkerKind = ProcessWorker,
+    on_error: str = "raise",
+    retries: int = 0,
+    timeout: float | None = None,
+    on_mismatch: str = "restart",
+    on_result: Callable[[int, Any], None] | None = None,
+) -> list[Any]:
+    """Call a function for every entry of a parameter list, a chunk at a time, in parallel.
+
+    Blocks until every call ended. At most `chunk_size` calls run at any moment,
+    and a new one starts as soon as one ends. With a `path`, each result is saved
+    the moment its call completes, and the same call to `chunk` after a crash picks
+    up where it left off.
+
+    Parameters
+    ----------
+    func
+        The function. ``None`` uses the function that the `actors` hold.
+    parameters
+        One entry for each call: a sequence of positional arguments, or a mapping
+        of keyword arguments. Any iterable; it is read once.
+    actors
+        Worker actors to use, started by you and left running. By default workers
+        are started for this call and stopped after it.
+    chunk_size
+        How many calls may run at the same time. By default the CPUs that this
+        process may really use (`config.default_chunk_size`).
+    progress_bar
+        Whether to show a bar on stderr. By default `config.progress_bar`.
+    path
+        The checkpoint file. Without an extension, ``_Checkpoint.pkl`` is added.
+    worker
+        The class of the workers to start, or a `functools.partial` of one that
+        holds its constructor's arguments.
+    on_error
+        ``"raise"``: after the first failure start no further call, let the running
+        ones finish, and raise the function's own exception. ``"continue"``: run
+        everything else, then raise an `ExceptionGroup`. ``"return"``: put a
+        `Failure` in that place of the list.
+    retries
+        How often a call that raised is tried again.
+    timeout
+        Seconds for one call; a call that takes longer is killed.
+    on_mismatch
+        What to do about a checkpoint of another function or other parameters:
+        ``"restart"`` sets it aside and starts afresh, ``"reuse"`` keeps the results
+        of all parameters that still occur, ``"raise"`` leaves it alone.
+    on_result
+        Called as ``on_result(index, output)`` in this thread, once the result is
+        saved (or, without a path, received). Not called for resumed results.
+
+    Returns
+    -------
+    list
+        The outputs, in the order of the parameters.
+
+    Raises
+    ------
+    ValueError
+        If options contradict each other.
+    TypeError
+        If parameters or function cannot be used. No call was run.
+    CheckpointError
+        If the file at `path` must be left alone. No call was run.
+    WorkerDiedError
+        If a call took its worker process down, and again when it was retried.
+    Exception
+        Whatever the function raised, as `on_error` says.
+
+    Examples
+    --------
+    >>> chunk(max, [[1, 4], [2, 5]], progress_bar=False)
+    [4, 5]
+    """
+    options = Options(worker, on_error, retries, timeout, on_mismatch, on_result)
+    if func is None and actors is None:
+        msg = "give chunk() a func, or actors that hold one: both are None"
+        raise ValueError(msg)
+    if actors is None:
+        return collect(Job.read(func, parameters, path, progress_bar, options, chunk_size))
+    options.check_actors(actors)
+    pool = Pool.of(actors, chunk_size)
+    return collect(Job.read(func, parameters, path, progress_bar, options, len(actors)), pool)
+
+
+class Chunker:
+    """Workers that are kept between calls, with their copy of the function.
+
+    A context manager: leaving it stops its workers, unless `persistent`.
+
+    Parameters
+    ----------
+    func
+        The function. Exactly one of `func` and `actors` must be given.
+    actors
+        Worker actors, started by you; they are never stopped here.
+    chunk_size
+        How many calls may run at the same time.
+    progress_bar
+        Whether to show a bar; by default `config.progress_bar` at each call.
+    persistent
+        Whether the workers outlive this object.
+    path
+        The checkpoint file of each call that names no other.
+    worker, on_error, retries, timeout, on_mismatch, on_result
+        As for `chunk`.
+
+    Examples
+    --------
+    >>> with Chunker(abs, chunk_size=2, progress_bar=False) as chunker:
+    ...     chunker([[-1], [2]]), chunker([[-3]])
+    ([1, 2], [3])
+    """
+
+    def __init__(  # noqa: PLR0913 - the signature is the contract
+        self,
+        func: Function | None = None,
+        actors: Sequence[WorkerRef] | None = None,
+        chunk_size: int | None = None,
+        progress_bar: bool | None = None,
+        persistent: bool = False,  # noqa: FBT001, FBT002 - the order is the contract
+        path: str | os.PathLike[str] | None = None,
+        *,
+        worker: WorkerKind = ProcessWorker,
+        on_error: str = "raise",
+        retries: int = 0,
+        timeout: float | None = None,
+        on_mismatch: str = "restart",
+        on_result: Callable[[int, Any], None] | None = None,
+    ) -> None:
+        self._options = Options(worker, on_error, retries, timeout, on_mismatch, on_result)
+        if (func is None) == (actors is None):
+            msg = "give a Chunker either func or actors, and not both"
+            raise ValueError(msg)
+        self._options.check_actors(actors)
+        self.progress_bar = progress_bar
+        self.persistent = persistent
+        self.path = path
+        self._func = func
+        if actors is None:
+            self._pool = Pool.start(worker, func, checked_size(chunk_size))
+        else:
+            self._pool = Pool.of(actors, chunk_size)
+        self._options.check_timeout(self._pool.kinds)
+
+    @property
+    def actors(self) -> list[WorkerRef]:
+        """The workers."""
+        return self._pool.actors
+
+    @property
+    def chunk_size(self) -> int:
+        """How many calls may run at the same time."""
+        return len(self.actors)
+
+    def __call__(
+        self,
+        parameters: Iterable[Any],
+        func: Function | None = None,
+        progress_bar: bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> list[Any]:
+        """Call the function for every entry of a parameter list: see `chunk`.
+
+        Parameters
+        ----------
+        parameters
+            One entry for each call.
+        func
+            Replaces the function that the workers hold.
+        progress_bar, path
+            Override those of the object.
+
+        Returns
+        -------
+        list
+            The outputs, in the order of the parameters.
+        """
+        return collect(self._job(parameters, func, progress_bar, path), self._pool)
+
+    def as_completed(
+        self,
+        parameters: Iterable[Any],
+        func: Function | None = None,
+        progress_bar: bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield each result as soon as it is saved.
+
+        Results that the checkpoint held already come first. Leaving the loop early
+        kills what still runs; what was received is saved. Failures are raised as
+        `on_error` says; under ``"return"`` each is yielded at its turn.
+
+        Parameters
+        ----------
+        parameters, func, progress_bar, path
+            As when the object is called.
+
+        Yields
+        ------
+        int, Any
+            The index of the call, and its output.
+        """
+        return as_completed(self._job(parameters, func, progress_bar, path), self._pool)
+
+    def close(self) -> None:
+        """Stop the workers that this object started, unless it is persistent; blocks until they ended."""
+        if not self.persistent:
+            wait(self._pool.stop(), config.grace_seconds)
+
+    def __enter__(self) -> Self:
+        """Return the object."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the workers."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Stop the workers without waiting for them."""
+        pool = getattr(self, "_pool", None)
+        if pool is not None and not self.persistent:
+            pool.stop()
+
+    def _job(
+        self,
+        parameters: Iterable[Any],
+        func: Function | None,
+        progress_bar: bool | None,
+        path: str | os.PathLike[str] | None,
+    ) -> Job:
+        if func is not None:
+            self._func = func
+        self._pool.replace_dead()
+        bar = self.progress_bar if progress_bar is None else progress_bar
+        path = self.path if path is None else path
+        return Job.read(self._func, parameters, path, bar, self._options, self.chunk_size)

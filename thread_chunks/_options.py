@@ -1,0 +1,155 @@
+"""The options of `chunk` and `Chunker`, checked before anything starts.
+
+One rule: bad input is an error that names the option and the fix. This room
+knows no actors.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from . import config
+from .process_worker import ProcessWorker
+from .worker import Worker
+
+WorkerKind: TypeAlias = "type[Worker] | functools.partial[Any]"
+"""A worker class, or one with its constructor's arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The keyword-only options of `chunk`, checked."""
+
+    worker: WorkerKind = ProcessWorker
+    on_error: str = "raise"
+    retries: int = 0
+    timeout: float | None = None
+    on_mismatch: str = "restart"
+    on_result: Callable[[int, Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("on_error", self.on_error, ("raise", "continue", "return"))
+        _check_choice("on_mismatch", self.on_mismatch, ("restart", "reuse", "raise"))
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            msg = f"retries must be a whole number of at least 0, not {self.retries!r}"
+            raise ValueError(msg)
+        if self.timeout is not None and not self.timeout > 0:
+            msg = f"timeout must be a number of seconds above 0, or None, not {self.timeout!r}"
+            raise ValueError(msg)
+        if self.on_result is not None and not callable(self.on_result):
+            msg = f"on_result must be a function of (index, output), not {self.on_result!r}"
+            raise TypeError(msg)
+        worker_class(self.worker)
+
+    def check_actors(self, actors: object) -> None:
+        """Refuse a worker class beside actors that are started already.
+
+        Parameters
+        ----------
+        actors
+            What the user gave; ``None`` for nothing.
+
+        Raises
+        ------
+        ValueError
+            With the fix.
+        """
+        if actors is not None and self.worker is not ProcessWorker:
+            msg = "worker= is the class of workers to start, and actors= are started ones: leave one out"
+            raise ValueError(msg)
+
+    def check_timeout(self, kinds: Sequence[type[Worker]]) -> None:
+        """Refuse a time limit where a call cannot be killed.
+
+        Parameters
+        ----------
+        kinds
+            The classes of the workers.
+
+        Raises
+        ------
+        ValueError
+            With the fix.
+        """
+        for kind in kinds:
+            if self.timeout is not None and not kind.can_kill:
+                msg = (
+                    f"timeout= needs workers whose calls can be killed, and a {kind.__name__} cannot: "
+                    "leave timeout out, or use worker=ProcessWorker"
+                )
+                raise ValueError(msg)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        msg = f"{name} must be one of {expected}, not {value!r}"
+        raise ValueError(msg)
+
+
+def worker_class(kind: WorkerKind) -> type[Worker]:
+    """Return the class of workers to start.
+
+    Parameters
+    ----------
+    kind
+        The ``worker`` option.
+
+    Returns
+    -------
+    type
+        A subclass of `Worker`.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    """
+    found = kind.func if isinstance(kind, functools.partial) else kind
+    if inspect.isclass(found) and issubclass(found, Worker):
+        return found
+    msg = f"worker must be a subclass of Worker, such as ProcessWorker or ThreadWorker, not {kind!r}"
+    raise TypeError(msg)
+
+
+def checked_size(chunk_size: int | None) -> int:
+    """Return how many calls may run at the same time.
+
+    Parameters
+    ----------
+    chunk_size
+        What the user said; ``None`` for the default.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole number of at least 1.
+    """
+    size = config.default_chunk_size if chunk_size is None else chunk_size
+    if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
+        msg = f"chunk_size must be a whole number of at least 1, not {size!r}"
+        raise ValueError(msg)
+    return int(size)
+
+
+def threads_per_call(chunk_size: int) -> int:
+    """Share the processors among the calls that run at the same time.
+
+    Parameters
+    ----------
+    chunk_size
+        How many calls may run at the same time.
+
+    Returns
+    -------
+    int
+        Threads that numerical libraries may use inside one call.
+    """
+    return max(1, int(config.default_chunk_size) // max(1, chunk_size))

@@ -1,0 +1,320 @@
+"""The plan: the pure policy behind the supervisor. Events in, actions out.
+
+What is pending, running, saved, failed; how large the next chunk is; what is
+tried again; when to stop. No threads, no clocks, no messages sent: the supervisor
+tells the plan what happened and carries out what it answers, so every rule of a
+run can be read, and tested, here.
+
+Sizing chunks follows guided self-scheduling (Polychronopoulos and Kuck, 1987):
+no chunk is more than a fair part of what is left, so all workers end together.
+"""
+
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from . import config
+from .errors import RunStoppedError, WorkerDiedError
+from .messages import FailedCall, Outcome, Result
+
+WorkerId: TypeAlias = Hashable
+
+_FAIR_PARTS = 2  # a chunk is at most half of one worker's equal share of what is left
+
+
+@dataclass(frozen=True, slots=True)
+class RunPolicy:
+    """What the user asked for, and how deaths are answered.
+
+    Attributes
+    ----------
+    stop_at_failure : bool
+        Whether the first failed call ends the run.
+    retries : int
+        How often a call that raised is tried again.
+    one_by_one : bool
+        Whether every chunk is a single call.
+    call_restarts : int
+        How often a call that took its worker's process down is tried again.
+    restart_budget : int
+        Deaths in `restart_seconds` that end the run.
+    restart_seconds : float
+        The period of the budget.
+    """
+
+    stop_at_failure: bool = True
+    retries: int = 0
+    one_by_one: bool = False
+    call_restarts: int = 1
+    restart_budget: int = 10
+    restart_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HandOut:
+    """Let a worker run these calls."""
+
+    worker: WorkerId
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Have these outcomes made durable."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A call failed for good: tell the caller."""
+
+    failed: FailedCall
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The run is over."""
+
+    error: BaseException | None
+
+
+Action: TypeAlias = HandOut | Save | GiveUp | End
+
+
+@dataclass(slots=True)
+class _Cost:
+    """What one call costs, as measured so far."""
+
+    seconds: float = 0.0
+    size: float = 0.0
+
+    def learn(self, seconds: float, size: float) -> None:
+        """Weigh the newest chunk as much as all before it: costs drift along a sweep."""
+        self.seconds = (self.seconds + seconds) / 2 if self.seconds else seconds
+        self.size = (self.size + size) / 2 if self.size else size
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """What one worker is running."""
+
+    left: dict[int, None]
+    size: int
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """The state of one run.
+
+    Parameters
+    ----------
+    missing
+        The calls to run, in order.
+    policy
+        The rules.
+    workers
+        How many workers there are to run them.
+    """
+
+    missing: Sequence[int]
+    policy: RunPolicy
+    workers: int
+    failures: dict[int, FailedCall] = field(default_factory=dict)
+    """The calls that failed for good, in the order in which they did."""
+    _pending: deque[int] = field(init=False)
+    _suspects: deque[int] = field(default_factory=deque)
+    _running: dict[WorkerId, _Chunk] = field(default_factory=dict)
+    _idle: dict[WorkerId, None] = field(default_factory=dict)
+    _last_size: dict[WorkerId, int] = field(default_factory=dict)
+    _unsaved: set[int] = field(default_factory=set)
+    _raises: Counter[int] = field(default_factory=Counter)
+    _deaths: Counter[int] = field(default_factory=Counter)
+    _death_times: deque[float] = field(default_factory=deque)
+    _cost: _Cost = field(default_factory=_Cost)
+    _is_stopping: bool = False
+    _is_over: bool = False
+    _error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self._pending = deque(self.missing)
+
+    # --- events ------------------------------------------------------------------
+
+    def start(self) -> list[Action]:
+        """Begin; a run without calls is over at once."""
+        return self._proceed([])
+
+    def worker_ready(self, worker: WorkerId) -> list[Action]:
+        """Take note of a worker that waits for calls."""
+        if worker not in self._running:
+            self._idle[worker] = None
+        return self._proceed([])
+
+    def calls_finished(
+        self, worker: WorkerId, outcomes: Iterable[Outcome], *, is_last: bool, chunk_bytes: int = 0
+    ) -> list[Action]:
+        """Take the outcomes of some calls of a worker's chunk."""
+        chunk = self._running.get(worker)
+        if chunk is None:
+            return []
+        actions: list[Action] = []
+        saves: list[Outcome] = []
+        for outcome in outcomes:
+            if outcome.index not in chunk.left:
+                continue
+            del chunk.left[outcome.index]
+            if isinstance(outcome, Result):
+                chunk.seconds += max(outcome.seconds, config.call_overhead_seconds)
+                self._unsaved.add(outcome.index)
+                saves.append(outcome)
+            else:
+                chunk.seconds += config.call_overhead_seconds
+                saves.extend(self._failed(outcome, actions))
+        if saves:
+            actions.insert(0, Save(tuple(saves)))
+        if is_last:
+            self._chunk_done(worker, chunk, chunk_bytes)
+        return self._proceed(actions)
+
+    def worker_died(self, worker: WorkerId, error: Exception, now: float) -> list[Action]:
+        """Answer the death of a worker's process: retry its calls alone, or give up.
+
+        Parameters
+        ----------
+        worker
+            Whose process died. It can start another.
+        error
+            How it died.
+        now
+            The time in seconds, on any clock that only goes forward.
+        """
+        actions: list[Action] = []
+        suspects = self._drop(worker)
+        self._idle[worker] = None
+        self._death_times.append(now)
+        while self._death_times[0] < now - self.policy.restart_seconds:
+            self._death_times.popleft()
+        if len(suspects) == 1:
+            self._blame(suspects[0], error, actions)
+        else:
+            self._suspects.extend(suspects)
+        if len(self._death_times) > self.policy.restart_budget:
+            self._fail_run(_crash_loop(len(self._death_times), self.policy, error))
+        return self._proceed(actions)
+
+    def worker_stopped(self, worker: WorkerId) -> list[Action]:
+        """Go on without a worker; with none left the run ends."""
+        self._suspects.extend(self._drop(worker))
+        self._idle.pop(worker, None)
+        self.workers -= 1
+        if self.workers < 1 and not self._is_over and self._has_work():
+            self._fail_run(RunStoppedError("every worker was stopped by someone else before the run was over"))
+        return self._proceed([])
+
+    def results_saved(self, indices: Iterable[int]) -> list[Action]:
+        """Take note that results are durable, or could not be saved for now: the run waits no longer."""
+        self._unsaved.difference_update(indices)
+        return self._proceed([])
+
+    def stop(self) -> list[Action]:
+        """Start no further call."""
+        self._is_stopping = True
+        return self._proceed([])
+
+    @property
+    def busy(self) -> tuple[WorkerId, ...]:
+        """The workers that run calls at this moment."""
+        return tuple(self._running)
+
+    # --- rules -----------------------------------------------------------------------
+
+    def _failed(self, failed: FailedCall, actions: list[Action]) -> Iterable[Outcome]:
+        """A call raised: try it again while it has retries left, else note the failure."""
+        self._raises[failed.index] += 1
+        if self._raises[failed.index] <= self.policy.retries and not self._is_stopping:
+            self._pending.append(failed.index)
+            return ()
+        return self._give_up(failed, actions)
+
+    def _give_up(self, failed: FailedCall, actions: list[Action]) -> Iterable[Outcome]:
+        self.failures[failed.index] = failed
+        actions.append(GiveUp(failed))
+        if self.policy.stop_at_failure:
+            self._is_stopping = True
+        return (failed,)
+
+    def _blame(self, index: int, error: Exception, actions: list[Action]) -> None:
+        """A call died alone: it is to blame, and is tried again only so often."""
+        self._deaths[index] += 1
+        if self._deaths[index] <= self.policy.call_restarts:
+            self._suspects.append(index)
+            return
+        code = error.exit_code if isinstance(error, WorkerDiedError) else None
+        blamed = WorkerDiedError(f"call {index}: {error}", code)
+        blamed.index = index
+        actions.append(Save(tuple(self._give_up(FailedCall(index, blamed, str(blamed)), actions))))
+
+    def _drop(self, worker: WorkerId) -> tuple[int, ...]:
+        chunk = self._running.pop(worker, None)
+        return () if chunk is None else tuple(chunk.left)
+
+    def _chunk_done(self, worker: WorkerId, chunk: _Chunk, chunk_bytes: int) -> None:
+        del self._running[worker]
+        self._pending.extendleft(reversed(chunk.left))
+        self._idle[worker] = None
+        if finished := chunk.size - len(chunk.left):
+            self._cost.learn(chunk.seconds / finished, chunk_bytes / finished)
+
+    def _fail_run(self, error: BaseException) -> None:
+        self._is_stopping = True
+        self._error = self._error or error
+
+    def _has_work(self) -> bool:
+        return bool(self._running or ((self._pending or self._suspects) and not self._is_stopping))
+
+    def _proceed(self, actions: list[Action]) -> list[Action]:
+        """Hand out what can be handed out, and end the run when nothing is left."""
+        while self._idle and not self._is_stopping and (self._pending or self._suspects):
+            worker = next(iter(self._idle))
+            del self._idle[worker]
+            actions.append(HandOut(worker, self._next_chunk(worker)))
+        if not self._has_work() and not self._unsaved and not self._is_over:
+            self._is_over = True
+            actions.append(End(self._error))
+        return actions
+
+    def _next_chunk(self, worker: WorkerId) -> tuple[int, ...]:
+        if self._suspects:  # alone, so that blame falls on the right call
+            indices: tuple[int, ...] = (self._suspects.popleft(),)
+        else:
+            size = self._chunk_size(worker)
+            indices = tuple(self._pending.popleft() for _ in range(size))
+        self._running[worker] = _Chunk(dict.fromkeys(indices), len(indices))
+        self._last_size[worker] = len(indices)
+        return indices
+
+    def _chunk_size(self, worker: WorkerId) -> int:
+        """Size a chunk from what calls cost: so much work, so many bytes, a fair part of the rest."""
+        last = self._last_size.get(worker, 0)
+        if self.policy.one_by_one or not last or not self._cost.seconds:
+            return 1
+        fair = len(self._pending) // (_FAIR_PARTS * max(1, self.workers))
+        limits = (
+            config.chunk_seconds / self._cost.seconds,
+            config.chunk_bytes / max(self._cost.size, 1),
+            config.chunk_growth * last,
+            fair,
+        )
+        return max(1, int(min(limits)))
+
+
+def _crash_loop(deaths: int, policy: RunPolicy, error: Exception) -> RunStoppedError:
+    stopped = RunStoppedError(
+        f"{deaths} worker processes died within {policy.restart_seconds:g} seconds, so the run was "
+        f"given up. The last one: {error}"
+    )
+    stopped.__cause__ = error
+    return stopped

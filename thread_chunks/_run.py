@@ -1,0 +1,395 @@
+"""One run: start the actors, wait for news, stop the actors.
+
+One rule: whatever happens, what was started here is stopped here, workers first
+and the checkpoint writer last. The caller's thread waits on one queue of events;
+everything of the user's that is called back (`on_result`, the bar) runs in it.
+"""
+
+import logging
+import os
+import queue
+import sys
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pykka
+
+from . import config, progress
+from ._checkpoint import Checkpoint
+from ._identity import identify, read_calls, shown
+from ._options import Options, checked_size, threads_per_call, worker_class
+from ._plan import RunPolicy
+from ._pool import Pool, ask, pickle_function, wait
+from ._supervisor import Crew, Supervisor
+from ._writer import CheckpointWriter
+from .errors import CheckpointFailedWarning, Failure, RunStoppedError, WorkerDiedError
+from .messages import (
+    Call,
+    CallFailed,
+    CheckpointClosed,
+    CheckpointOpened,
+    CheckWorkers,
+    CloseCheckpoint,
+    FailedCall,
+    OpenCheckpoint,
+    Result,
+    ResultsSaved,
+    RunFinished,
+    SaveFailed,
+    StartRun,
+    StopRun,
+)
+
+log = logging.getLogger("thread_chunks")
+log.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the user asked for, read and checked.
+
+    Attributes
+    ----------
+    func : callable or None
+        The function; ``None`` for the workers' own.
+    parameters : list
+        The entries as they were given.
+    calls : list of Call
+        The same, as calls.
+    path : str or None
+        The checkpoint file.
+    has_bar : bool
+        Whether to show progress.
+    options : Options
+        Everything else.
+    chunk_size : int
+        How many calls may run at the same time.
+    """
+
+    func: Callable[..., Any] | None
+    parameters: list[Any]
+    calls: list[Call]
+    path: str | None
+    has_bar: bool
+    options: Options
+    chunk_size: int
+
+    @classmethod
+    def read(  # noqa: PLR0913 - the signature of chunk, once more
+        cls,
+        func: Callable[..., Any] | None,
+        parameters: Iterable[Any],
+        path: str | os.PathLike[str] | None,
+        progress_bar: bool | None,
+        options: Options,
+        chunk_size: int | None,
+    ) -> Self:
+        """Check everything that can be checked before anything starts.
+
+        Parameters
+        ----------
+        func, parameters, path, progress_bar, options, chunk_size
+            As the user gave them.
+
+        Returns
+        -------
+        Job
+            Ready to run.
+        """
+        if func is not None and not callable(func):
+            msg = f"func must be a function, not {func!r}"
+            raise TypeError(msg)
+        entries, calls = read_calls(parameters)
+        name = None if path is None else os.path.abspath(Checkpoint._updatepathroot(path) or "")  # noqa: SLF001
+        has_bar = config.progress_bar if progress_bar is None else progress_bar
+        return cls(func, entries, calls, name, bool(has_bar), options, checked_size(chunk_size))
+
+    @property
+    def policy(self) -> RunPolicy:
+        """The rules for the plan."""
+        return RunPolicy(
+            stop_at_failure=self.options.on_error == "raise",
+            retries=self.options.retries,
+            one_by_one=self.options.timeout is not None,
+            call_restarts=config.call_restarts,
+            restart_budget=config.restart_budget * self.chunk_size,
+            restart_seconds=config.restart_seconds,
+        )
+
+
+def collect(job: Job, pool: Pool | None = None) -> list[Any]:
+    """Run a job to its end and return the outputs in order; blocks.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    pool
+        Workers to use; by default some are started for this run.
+
+    Returns
+    -------
+    list
+        The outputs.
+    """
+    run = _Run(job, pool)
+    for _ in run.results():
+        pass
+    return run.outputs
+
+
+def as_completed(job: Job, pool: Pool) -> Iterator[tuple[int, Any]]:
+    """Run a job and yield each result once it is saved.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    pool
+        Workers to use.
+
+    Yields
+    ------
+    int, Any
+        The index and the output of a call; a `Failure` under ``on_error="return"``.
+    """
+    run = _Run(job, pool)
+    yield from run.results(resumed=True)
+    yield from run.failures_to_return()
+
+
+class _Run:
+    """The state of one run in the caller's thread."""
+
+    def __init__(self, job: Job, pool: Pool | None) -> None:
+        self.outputs: list[Any] = []
+        self._job = job
+        self._pool = pool
+        self._is_own_pool = pool is None
+        self._bar: progress.Progress = progress.Silent()
+        self._failed: list[FailedCall] = []
+        self._unsaved: dict[int, Result] = {}
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._writer: pykka.ActorRef[Any] | None = None
+        self._supervisor: pykka.ActorRef[Any] | None = None
+        self._has_ended = False
+        self._func: Callable[..., Any] | None = None
+        self._pickled: bytes | None = None
+
+    # --- the run, from start to end ---------------------------------------------------
+
+    def results(self, *, resumed: bool = False) -> Generator[tuple[int, Any], None, None]:
+        """Carry out the run; yield results as they are saved."""
+        if self._pool is not None and self._pool.is_busy:
+            msg = "these workers are in the middle of another run: wait for it, or close its iterator"
+            raise RuntimeError(msg)
+        try:
+            opened = self._open()
+            if resumed:
+                yield from opened.resumed
+            self._start(opened)
+            for event in self._news():
+                yield from self._take(event)
+        except BaseException as error:
+            self._note_what_is_safe(error, self._stop())
+            raise
+        closed = self._stop()
+        yield from self._late_results(closed)
+        self.outputs = closed.outputs if closed else []
+        self._finish(closed)
+
+    def _open(self) -> CheckpointOpened:
+        """Do everything that can fail before a call runs: pickle the function, open the file."""
+        job = self._job
+        if self._pool is None:
+            kind = worker_class(job.options.worker)
+            job.options.check_timeout([kind])
+            assert job.func is not None
+            self._func = job.func
+            self._pickled = pickle_function(job.func) if kind.needs_pickle else None
+        else:
+            self._pool.is_busy = True
+            self._func = self._pool.held_function() if job.func is None else job.func
+            self._pickled = None if job.func is None else self._pool.pickled(job.func)
+        self._writer = CheckpointWriter.start(
+            job.path, identify(self._func), job.parameters, job.calls, job.options.on_mismatch
+        )
+        opened: CheckpointOpened = ask(self._writer, OpenCheckpoint())
+        for warning in opened.warnings:
+            _warn(warning)
+        done = len(opened.resumed)
+        if done:
+            log.info("%d of %d results resumed from %s", done, len(job.calls), job.path)
+        name = getattr(self._func, "__name__", type(self._func).__name__)
+        self._bar = progress.start(name, len(job.calls), done, is_shown=job.has_bar)
+        return opened
+
+    def _start(self, opened: CheckpointOpened) -> None:
+        job = self._job
+        assert self._writer is not None
+        if self._pool is None:
+            size = min(job.chunk_size, len(opened.missing))
+            self._pool = Pool.start(job.options.worker, job.func, size)
+        crew = Crew(
+            workers=self._pool.actors,
+            writer=self._writer,
+            func=job.func,
+            pickled=self._pickled,
+            threads=threads_per_call(job.chunk_size),
+            timeout=job.options.timeout,
+            durable=job.path is not None,
+        )
+        self._supervisor = Supervisor.start(crew, job.calls, opened.missing, job.policy, self._events)
+        self._supervisor.tell(StartRun())
+
+    def _news(self) -> Iterator[Any]:
+        """Wait for events until the run is over; nobody is waited for who does not live."""
+        while True:
+            try:
+                event = self._events.get(timeout=config.heartbeat_seconds)
+            except queue.Empty:
+                self._bar.tick()
+                self._check_actors()
+                continue
+            if isinstance(event, RunFinished):
+                self._has_ended = True
+                if event.error is not None:
+                    raise event.error
+                return
+            yield event
+
+    def _check_actors(self) -> None:
+        for actor in (self._supervisor, self._writer):
+            if actor is not None and not actor.is_alive() and self._events.empty():
+                msg = f"the {actor.actor_class.__name__} was stopped by someone else, so the run cannot go on"
+                raise RunStoppedError(msg)
+        if self._supervisor is not None:
+            with suppress(pykka.ActorDeadError):
+                self._supervisor.tell(CheckWorkers())
+
+    def _take(self, event: Any) -> Iterator[tuple[int, Any]]:
+        """Pass one piece of news on to the user."""
+        match event:
+            case ResultsSaved(results):
+                for result in results:
+                    self._unsaved.pop(result.index, None)
+                yield from self._report(results)
+            case SaveFailed(results, error):
+                if not self._unsaved:
+                    _warn(_failed_save(self._job.path, error))
+                self._unsaved.update((result.index, result) for result in results)
+            case CallFailed(failed):
+                self._failed.append(failed)
+                self._bar.failed()
+
+    def _report(self, results: Sequence[Result]) -> Iterator[tuple[int, Any]]:
+        self._bar.saved(len(results))
+        on_result = self._job.options.on_result
+        for result in results:
+            if on_result is not None:
+                on_result(result.index, result.output)
+            yield result.index, result.output
+
+    def _late_results(self, closed: CheckpointClosed | None) -> Iterator[tuple[int, Any]]:
+        """Report results that only the last attempt saved; warn of those it did not."""
+        for warning in closed.warnings if closed else ():
+            _warn(warning)
+        if self._unsaved and closed is not None and not closed.warnings:
+            yield from self._report(tuple(self._unsaved.values()))
+
+    # --- the end ------------------------------------------------------------------------
+
+    def _stop(self) -> CheckpointClosed | None:
+        """Stop what this run started, workers first and the writer last."""
+        is_early = not self._has_ended
+        if self._supervisor is not None:
+            _ask_briefly(self._supervisor, StopRun(kill=is_early))
+        stopping = self._pool.stop() if self._pool is not None and self._is_own_pool else []
+        if is_early and self._supervisor is not None:
+            wait(stopping, config.interrupt_seconds)
+            _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
+        closed = None
+        if self._writer is not None:
+            with suppress(RunStoppedError):
+                closed = ask(self._writer, CloseCheckpoint())
+            self._writer.stop()
+        if not is_early:
+            wait(stopping, config.grace_seconds)
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        if self._pool is not None:
+            self._pool.is_busy = False
+        self._bar.close()
+        return closed
+
+    def _finish(self, closed: CheckpointClosed | None) -> None:
+        """Do about failures what the user asked for."""
+        if not self._failed:
+            return
+        mode = self._job.options.on_error
+        if mode == "return":
+            for index, failure in self.failures_to_return():
+                self.outputs[index] = failure
+            return
+        errors = [self._described(failed) for failed in self._failed]
+        error = errors[0]
+        if mode == "continue":
+            count = len(errors)
+            error = BaseExceptionGroup(f"{count} of {len(self._job.calls)} calls failed", errors)
+        self._note_what_is_safe(error, closed)
+        raise error
+
+    def failures_to_return(self) -> Iterator[tuple[int, Failure]]:
+        """Yield a `Failure` for each failed call, if the user asked for that."""
+        for failed in self._failed if self._job.options.on_error == "return" else ():
+            parameters = self._job.parameters[failed.index]
+            yield failed.index, Failure(self._described(failed), failed.index, parameters, failed.traceback)
+
+    def _described(self, failed: FailedCall) -> BaseException:
+        """Name the call in its exception."""
+        error = failed.exception
+        parameters = self._job.parameters[failed.index]
+        if isinstance(error, WorkerDiedError):
+            error.parameters = parameters
+        _add_note(error, f"in call {failed.index}, with parameters {shown(parameters)}")
+        return error
+
+    def _note_what_is_safe(self, error: BaseException, closed: CheckpointClosed | None) -> None:
+        if self._job.path is None or closed is None:
+            return
+        path = os.path.relpath(self._job.path)
+        _add_note(
+            error,
+            f"{closed.saved} of {len(self._job.calls)} results are safe in {path}; "
+            "make the same call again to go on from there",
+        )
+
+
+def _ask_briefly(actor: "pykka.ActorRef[Any]", message: Any) -> None:
+    """Wait until an actor has worked through its mailbox, but not for ever."""
+    with suppress(pykka.Timeout, pykka.ActorDeadError):
+        actor.ask(message, timeout=config.grace_seconds)
+
+
+def _add_note(error: BaseException, text: str) -> None:
+    with suppress(Exception):  # the user's exception class may do anything
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
+
+
+def _failed_save(path: str | None, error: Exception) -> CheckpointFailedWarning:
+    return CheckpointFailedWarning(
+        f"results cannot be saved to {path} for now ({error}). The run goes on and keeps trying; "
+        "what was saved before is safe."
+    )
+
+
+def _warn(warning: Warning) -> None:
+    """Warn at the line of the user's that called into this package."""
+    depth, frame = 1, sys._getframe(1)  # noqa: SLF001
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__ or ""):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(warning, stacklevel=depth)

@@ -1,0 +1,204 @@
+"""The supervisor: between the messages and the plan.
+
+One rule: it never blocks on anyone. Everything it learns is a message, every
+message becomes an event of the plan, and the plan's actions become messages
+again. It decides nothing itself.
+"""
+
+import queue
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pykka
+
+from . import config
+from ._plan import Action, End, GiveUp, HandOut, Plan, RunPolicy, Save
+from .errors import RunStoppedError
+from .messages import (
+    Call,
+    CallFailed,
+    CallsFinished,
+    CheckWorkers,
+    JoinRun,
+    LeaveRun,
+    ResultsSaved,
+    RunChunk,
+    RunFinished,
+    SaveFailed,
+    SaveResults,
+    StartRun,
+    StopRun,
+    WorkerDied,
+    WorkerReady,
+    WorkerRef,
+    WorkerStopped,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who works for a supervisor, and how.
+
+    Attributes
+    ----------
+    workers : sequence of ActorRef
+        The workers; only as many are used as there are calls.
+    writer : ActorRef
+        The checkpoint writer.
+    func : callable or None
+        The function, or ``None`` for the workers' own.
+    pickled : bytes or None
+        The function, pickled once.
+    threads : int
+        Threads for numerical libraries inside one call.
+    timeout : float or None
+        Seconds for one call.
+    durable : bool
+        Whether results will be saved.
+    """
+
+    workers: Sequence[WorkerRef]
+    writer: "pykka.ActorRef[Any]"
+    func: Callable[..., Any] | None
+    pickled: bytes | None
+    threads: int
+    timeout: float | None
+    durable: bool
+
+
+class Supervisor(pykka.ThreadingActor):
+    """Hand chunks of calls to workers and their results to the writer, until the run is over.
+
+    Parameters
+    ----------
+    crew
+        Who works for it.
+    calls
+        All calls of the run.
+    missing
+        The indices of those without a result.
+    policy
+        The rules of the run.
+    events
+        Where the caller waits for news.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(
+        self,
+        crew: Crew,
+        calls: Sequence[Call],
+        missing: Sequence[int],
+        policy: RunPolicy,
+        events: "queue.SimpleQueue[Any]",
+    ) -> None:
+        super().__init__()
+        self._crew = crew
+        self._calls = calls
+        self._workers = list(crew.workers[: len(missing)])
+        self._plan = Plan(missing, policy, len(self._workers))
+        self._killers: dict[WorkerRef, Callable[[], None] | None] = {}
+        self._events = events
+
+    def on_receive(self, message: Any) -> Any:
+        """Turn a message into an event of the plan.
+
+        Parameters
+        ----------
+        message
+            One of `thread_chunks.messages`.
+
+        Returns
+        -------
+        None
+            Nothing: who needs an answer gets a message.
+        """
+        match message:
+            case CallsFinished(worker, outcomes, is_last, moved):
+                self._act(self._plan.calls_finished(worker, outcomes, is_last=is_last, chunk_bytes=moved))
+            case ResultsSaved(results) | SaveFailed(results):
+                self._events.put(message)
+                self._act(self._plan.results_saved(result.index for result in results))
+            case WorkerReady(worker, kill):
+                self._killers[worker] = kill
+                self._act(self._plan.worker_ready(worker))
+            case WorkerDied(worker, error):
+                self._act(self._plan.worker_died(worker, error, time.monotonic()))
+            case WorkerStopped(worker):
+                self._lose(worker)
+            case CheckWorkers():
+                self._check()
+            case StartRun():
+                self._start_run()
+            case StopRun(kill):
+                self._stop_run(kill=kill)
+            case _:
+                return super().on_receive(message)
+        return None
+
+    def on_stop(self) -> None:
+        """Tell the caller, should it still be waiting: someone else stopped this actor."""
+        self._events.put(RunFinished(RunStoppedError("the run was stopped by someone else")))
+
+    def on_failure(self, exception_type: Any, exception_value: BaseException | None, traceback: Any) -> None:
+        """Tell the caller of an error in this actor itself."""
+        self._events.put(RunFinished(exception_value))
+
+    def _start_run(self) -> None:
+        crew = self._crew
+        for worker in self._workers:
+            self._tell(
+                worker,
+                JoinRun(self.actor_ref, crew.func, crew.pickled, crew.threads, crew.timeout, crew.durable),
+            )
+        self._act(self._plan.start())
+
+    def _stop_run(self, *, kill: bool) -> None:
+        """Start nothing more; what runs is killed, or left to end by itself."""
+        self._act(self._plan.stop())
+        for worker in self._plan.busy if kill else ():
+            killer = self._killers.get(worker)  # type: ignore[call-overload]
+            if killer is not None:
+                killer()
+        for worker in self._workers:
+            self._tell(worker, LeaveRun())
+
+    def _check(self) -> None:
+        """Learn of deaths that nobody reported."""
+        for worker in tuple(self._workers):
+            if not worker.is_alive():
+                self._lose(worker)
+
+    def _lose(self, worker: WorkerRef) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+            self._act(self._plan.worker_stopped(worker))
+
+    def _tell(self, worker: WorkerRef, message: Any) -> None:
+        try:
+            worker.tell(message)
+        except pykka.ActorDeadError:
+            self._lose(worker)
+
+    def _save(self, message: SaveResults) -> None:
+        try:
+            self._crew.writer.tell(message)
+        except pykka.ActorDeadError:
+            error = RunStoppedError("the checkpoint writer was stopped, so results can no longer be saved")
+            self._events.put(RunFinished(error))
+
+    def _act(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case HandOut(worker, indices):
+                    calls = tuple(self._calls[index] for index in indices)
+                    self._tell(worker, RunChunk(calls, config.lease_seconds))  # type: ignore[arg-type]
+                case Save(outcomes):
+                    self._save(SaveResults(outcomes, self.actor_ref))
+                case GiveUp(failed):
+                    self._events.put(CallFailed(failed))
+                case End(error):
+                    self._events.put(RunFinished(error))

@@ -1,0 +1,216 @@
+"""The checkpoint writer: the actor that owns the checkpoint.
+
+One rule: nobody else mutates or pickles it. Results are committed in groups: the
+first one queued makes the writer tell itself `Flush`, and by the order of its
+mailbox the flush comes behind every result that already waits. One write, one
+fsync, and only then are they reported as saved. There is no timer, and no delay
+when there is nothing else to do. (The idea is the group commit of databases.)
+
+If saving fails, the results wait in memory and are tried again with the next
+group, and once more when the checkpoint is closed.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import pykka
+
+from . import config
+from ._checkpoint import Checkpoint, fold, new_checkpoint, open_run
+from ._identity import FunctionIdentity
+from ._log import FAILURE, RESULT, Log, Record
+from .errors import CheckpointFailedWarning
+from .messages import (
+    Call,
+    CheckpointClosed,
+    CheckpointOpened,
+    CloseCheckpoint,
+    FailedCall,
+    Flush,
+    OpenCheckpoint,
+    Outcome,
+    Result,
+    ResultsSaved,
+    SaveFailed,
+    SaveResults,
+)
+
+
+class CheckpointWriter(pykka.ThreadingActor):
+    """Own the checkpoint of one run.
+
+    Parameters
+    ----------
+    path
+        The file, or ``None`` to keep the checkpoint in memory only.
+    identity
+        The function.
+    parameters, calls
+        The parameter list as it was given, and as calls.
+    on_mismatch
+        What to do about a file of another run.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(
+        self,
+        path: str | None,
+        identity: FunctionIdentity,
+        parameters: list[Any],
+        calls: Sequence[Call],
+        on_mismatch: str,
+    ) -> None:
+        super().__init__()
+        self._path = path
+        self._identity = identity
+        self._parameters = parameters
+        self._calls = calls
+        self._on_mismatch = on_mismatch
+        self._checkpoint: Checkpoint | None = None
+        self._log: Log | None = None
+        self._waiting: list[Outcome] = []
+        self._unsaved: list[Record] = []
+        self._unreported: list[Result] = []
+        self._supervisor: pykka.ActorRef[Any] | None = None
+
+    def on_receive(self, message: Any) -> Any:
+        """Obey, one message at a time.
+
+        Parameters
+        ----------
+        message
+            One of `thread_chunks.messages`.
+
+        Returns
+        -------
+        CheckpointOpened, CheckpointClosed or None
+            The answer to the two messages that are asked.
+        """
+        match message:
+            case SaveResults():
+                self._queue(message)
+            case Flush():
+                self._flush()
+            case OpenCheckpoint():
+                return self._open()
+            case CloseCheckpoint():
+                return self._close()
+            case _:
+                return super().on_receive(message)
+        return None
+
+    def on_stop(self) -> None:
+        """Save what waits and release the file, whoever stopped this actor."""
+        self._close()
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release the file: what was saved stays saved."""
+        if self._log is not None:
+            self._log.close()
+
+    def _open(self) -> CheckpointOpened:
+        if self._path is None:
+            self._checkpoint = new_checkpoint(self._identity, self._parameters)
+            return CheckpointOpened(tuple(range(len(self._calls))), (), ())
+        opened = open_run(self._path, self._identity, self._parameters, self._calls, self._on_mismatch)
+        self._checkpoint, self._log = opened.checkpoint, opened.log
+        states = list(enumerate(self._checkpoint.completed))
+        return CheckpointOpened(
+            tuple(index for index, is_completed in states if not is_completed),
+            tuple((index, self._checkpoint.output[index]) for index, done in states if done),
+            tuple(opened.warnings),
+        )
+
+    def _queue(self, message: SaveResults) -> None:
+        if not self._waiting:
+            self.actor_ref.tell(Flush())
+        self._waiting.extend(message.outcomes)
+        self._supervisor = message.supervisor
+
+    def _flush(self) -> None:
+        """Commit everything that waits as one group, and report."""
+        if self._checkpoint is None:
+            return
+        outcomes, self._waiting = self._waiting, []
+        self._unreported += [
+            outcome._replace(payload=None) for outcome in outcomes if isinstance(outcome, Result)
+        ]
+        error = self._commit(outcomes)
+        results = tuple(self._unreported)
+        if error is None:
+            self._unreported.clear()
+        if self._supervisor is not None and outcomes:
+            fact = ResultsSaved(results) if error is None else SaveFailed(results, error)
+            with contextlib.suppress(pykka.ActorDeadError):
+                self._supervisor.tell(fact)
+
+    def _commit(self, outcomes: Sequence[Outcome]) -> OSError | None:
+        """Make outcomes durable, together with those that could not be saved before."""
+        assert self._checkpoint is not None
+        for outcome in outcomes:
+            self._note(outcome)
+        if self._log is None:
+            return None
+        self._unsaved.extend(self._record(outcome) for outcome in outcomes)
+        try:
+            self._log.append(self._unsaved)
+        except OSError as error:
+            return error
+        self._unsaved.clear()
+        return None
+
+    def _note(self, outcome: Outcome) -> None:
+        assert self._checkpoint is not None
+        if isinstance(outcome, FailedCall):
+            self._checkpoint.add_failure(outcome.index, outcome.traceback)
+        else:
+            self._checkpoint.add_result(
+                outcome.index, outcome.output, outcome.seconds, self._identity.code
+            )
+
+    def _record(self, outcome: Outcome) -> Record:
+        if isinstance(outcome, FailedCall):
+            text = outcome.traceback.encode("utf-8", "replace")
+            return Record(FAILURE, outcome.index, 0.0, 0, text)
+        assert outcome.payload is not None
+        main, buffers = outcome.payload
+        return Record(RESULT, outcome.index, outcome.seconds, self._identity.code, main, buffers)
+
+    def _close(self) -> CheckpointClosed | None:
+        """Save what waits, fold, release the file. What cannot be folded stays as it is."""
+        self._flush()
+        checkpoint, self._checkpoint = self._checkpoint, None
+        if checkpoint is None:
+            return None
+        if self._log is None:
+            return CheckpointClosed(checkpoint.output, 0)
+        log, self._log = self._log, None
+        warnings: list[Warning] = []
+        try:
+            if self._unsaved:
+                log.append(self._unsaved)
+                self._unsaved.clear()
+            if checkpoint.done == len(self._calls) and 0 < log.record_bytes <= config.fold_bytes:
+                fold(checkpoint, log)
+        except OSError as error:
+            if self._unsaved:
+                warnings.append(_unsaved_warning(log.path, len(self._unsaved), error))
+        finally:
+            log.close()
+        unsaved = {record.index for record in self._unsaved if record.kind == RESULT}
+        return CheckpointClosed(checkpoint.output, checkpoint.done - len(unsaved), tuple(warnings))
+
+
+def _unsaved_warning(path: str, count: int, error: OSError) -> CheckpointFailedWarning:
+    return CheckpointFailedWarning(
+        f"{count} results could not be saved to {path} ({error}). They are in the list that is "
+        "returned, but the next run will compute them again."
+    )

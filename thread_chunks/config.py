@@ -1,0 +1,93 @@
+"""Every number the library uses, with its reason.
+
+The values are read when a call is made, not when the module is imported: set
+``thread_chunks.config.progress_bar = False`` at any time and the next call to
+`chunk` obeys. This room knows nothing of the others.
+"""
+
+import functools
+from typing import Any
+
+progress_bar: bool = True
+"""Whether `chunk` and `Chunker` show a progress bar on stderr unless told otherwise."""
+
+chunk_seconds: float = 0.03
+"""Seconds of work that one chunk of very short calls should hold. Handing out a
+chunk costs about 0.1 ms, so 30 ms keeps that cost under one per cent."""
+
+lease_seconds: float = 0.1
+"""Seconds after which a worker starts no further call of its chunk but gives the
+rest back, so that one unexpectedly long call never holds up the others."""
+
+call_overhead_seconds: float = 5e-6
+"""Seconds that pickling, sending and saving one trivial call takes. A call counts
+as at least this long when chunks are sized."""
+
+chunk_growth: int = 8
+"""How many times larger than the last one a chunk may be. The first chunk is one
+call, so a wrong guess is found out while it is still cheap."""
+
+chunk_bytes: int = 1 << 20
+"""Bytes of pickled parameters and results that one chunk should hold: memory is
+what the user is short of, so large calls go out one by one."""
+
+call_restarts: int = 1
+"""How often a call that took its worker process down is tried again in a new one.
+One, because the system's out-of-memory killer often picks an innocent process."""
+
+restart_budget: int = 5
+"""Worker processes that may be restarted, per worker, within `restart_seconds`
+before the run is given up: a crash loop must end."""
+
+restart_seconds: float = 10.0
+"""The period of `restart_budget`, in seconds."""
+
+grace_seconds: float = 2.0
+"""Seconds that a worker is given to end by itself before it is killed or left."""
+
+interrupt_seconds: float = 0.3
+"""The same after Ctrl-C, when the caller should have its prompt back within a second."""
+
+heartbeat_seconds: float = 0.5
+"""Seconds between two checks, while waiting, that whoever is waited for lives."""
+
+fold_bytes: int = 32 << 20
+"""Bytes of records up to which a finished run rewrites its checkpoint as one plain
+pickle. Beyond that the rewrite would cost more than it is worth."""
+
+resume_repr_chars: int = 60
+"""Characters of a parameter's ``repr`` shown when a run explains why it did not
+resume: enough to recognise it, short enough for one line."""
+
+log_line_seconds: float = 30.0
+"""Seconds between two lines of progress when stderr is not a terminal: a log file
+should hold a few lines, not thousands."""
+
+
+@functools.cache
+def _usable_cpus() -> int:
+    # Imported here: it is the slowest import of the package, and a caller that
+    # names a chunk size never needs it.
+    from loky import cpu_count  # noqa: PLC0415
+
+    return int(cpu_count())
+
+
+def __getattr__(name: str) -> Any:
+    """Compute `default_chunk_size` on first use.
+
+    Parameters
+    ----------
+    name
+        The attribute asked for.
+
+    Returns
+    -------
+    int
+        The CPUs this process may really use, seeing its affinity mask and the
+        limits of its container.
+    """
+    if name == "default_chunk_size":
+        return _usable_cpus()
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

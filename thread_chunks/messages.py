@@ -1,0 +1,280 @@
+"""The whole protocol: everything that one actor ever says to another.
+
+::
+
+    caller             Supervisor              Worker 1..n         CheckpointWriter
+      │ ask OpenCheckpoint ─────────────────────────────────────────────▶ │
+      │ ◀─ CheckpointOpened ───────────────────────────────────────────── │
+      │ StartRun ─────▶ │ JoinRun ───────────────▶ │                      │
+      │                 │ ◀──────────── WorkerReady │                      │
+      │                 │ RunChunk ──────────────▶ │ execute(f, *args)    │
+      │                 │ ◀────────── CallsFinished │ (as results come)    │
+      │                 │ SaveResults ────────────────────────────────▶   │
+      │                 │                                          Flush ⤸│
+      │ ◀─ ResultsSaved │ ◀──────────────────────────────── ResultsSaved  │
+      │ ◀─ RunFinished  │                          │                      │
+      │ ask StopRun ──▶ │ LeaveRun ──────────────▶ │                      │
+      │ ask CloseCheckpoint ────────────────────────────────────────────▶ │
+      │ ◀─ CheckpointClosed ───────────────────────────────────────────── │
+
+Commands are imperative, facts are in the past tense. Anything sent is given
+away: the sender does not touch it again. This room holds data only and knows
+nothing of who sends it or why.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import pykka
+
+WorkerRef: TypeAlias = "pykka.ActorRef[Any]"
+"""The address of a worker actor."""
+
+
+class Payload(NamedTuple):
+    """A result as its worker pickled it (protocol 5)."""
+
+    main: bytes | bytearray
+    """The pickle itself."""
+    buffers: Sequence[Any] = ()
+    """Its large out-of-band buffers, each readable through the buffer protocol."""
+
+
+class Call(NamedTuple):
+    """One call of the function: ``func(*args, **kwargs)``."""
+
+    index: int
+    """Its place in the parameter list."""
+    args: tuple[Any, ...]
+    """The positional arguments."""
+    kwargs: dict[str, Any]
+    """The keyword arguments."""
+
+
+class Result(NamedTuple):
+    """A call that returned."""
+
+    index: int
+    """Which call."""
+    output: Any
+    """What it returned."""
+    payload: Payload | None
+    """The same, pickled; ``None`` if nobody will save it."""
+    seconds: float
+    """How long the call took."""
+
+
+class FailedCall(NamedTuple):
+    """A call that raised, or that took its worker down."""
+
+    index: int
+    """Which call."""
+    exception: BaseException
+    """What it raised, its remote traceback as the ``__cause__``."""
+    traceback: str
+    """The worker's traceback as text."""
+
+
+Outcome: TypeAlias = Result | FailedCall
+
+
+# --- caller to supervisor ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """Tell the workers to join and hand out the first chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckWorkers:
+    """Look whether every actor still lives; sent by the waiting caller at each heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRun:
+    """Start no further call; answered when the workers have been told."""
+
+    kill: bool
+    """Whether calls still running are killed, where the worker can."""
+
+
+# --- supervisor to worker, and back ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRun:
+    """Work for this supervisor from now on."""
+
+    supervisor: "pykka.ActorRef[Any]"
+    """Whom to report to."""
+    func: Callable[..., Any] | None
+    """The function to run from now on; ``None`` keeps the worker's own."""
+    pickled: bytes | None
+    """The same function, pickled once for all workers that need it so."""
+    threads: int
+    """Threads that numerical libraries may use inside one call."""
+    timeout: float | None
+    """Seconds for one call; ``None`` for no limit."""
+    durable: bool
+    """Whether results will be saved, and so must be pickled."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRun:
+    """The run is over: report to nobody until the next `JoinRun`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetFunction:
+    """Answer with the function the worker holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetFunction:
+    """Hold this function from now on."""
+
+    func: Callable[..., Any]
+    """The function."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunChunk:
+    """Run these calls one after another."""
+
+    calls: tuple[Call, ...]
+    """The calls, in order."""
+    lease: float
+    """Seconds after which no further call of the chunk is started."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The worker joined and waits for its first chunk."""
+
+    worker: WorkerRef
+    """Who."""
+    kill: Callable[[], None] | None
+    """Ends the running call from any thread, at once; ``None`` if nothing can."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallsFinished:
+    """Some calls of the worker's chunk ended."""
+
+    worker: WorkerRef
+    """Who ran them."""
+    outcomes: tuple[Outcome, ...]
+    """How each ended, in the order in which they were run."""
+    is_last: bool
+    """Whether the worker is done with its chunk. Calls of it without an outcome were not started."""
+    chunk_bytes: int = 0
+    """With the last outcomes: bytes of pickled parameters and results that the chunk moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The worker's process ended in the middle of a chunk; every call without an outcome is a suspect."""
+
+    worker: WorkerRef
+    """Whose process."""
+    error: Exception
+    """How it died."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped:
+    """The worker actor itself ended and will run nothing more."""
+
+    worker: WorkerRef
+    """Who."""
+
+
+# --- caller and supervisor to the checkpoint writer, and back -----------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCheckpoint:
+    """Lock the file, find out whether it matches, and answer `CheckpointOpened`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointOpened:
+    """The checkpoint is open and held against other runs."""
+
+    missing: tuple[int, ...]
+    """The calls without a saved result, in order."""
+    resumed: tuple[tuple[int, Any], ...]
+    """Index and output of every call that was saved before."""
+    warnings: tuple[Warning, ...]
+    """What the caller should be warned of."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveResults:
+    """Make these outcomes durable: results as results, failures as text."""
+
+    outcomes: tuple[Outcome, ...]
+    """The outcomes, in the order they came."""
+    supervisor: "pykka.ActorRef[Any]"
+    """Whom to report to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """The writer's note to itself, queued behind every result already waiting: commit them as one group."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCheckpoint:
+    """Save what waits, fold a finished file, release it, and answer `CheckpointClosed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointClosed:
+    """The file is closed and no longer held."""
+
+    outputs: list[Any]
+    """The outputs in order, ``None`` where a call has none."""
+    saved: int
+    """How many calls have a result that is durable."""
+    warnings: tuple[Warning, ...] = field(default=())
+    """What the caller should be warned of."""
+
+
+# --- what reaches the caller --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsSaved:
+    """These results are durable (or, without a path, held in memory)."""
+
+    results: tuple[Result, ...]
+    """The results, their payloads dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveFailed:
+    """These results could not be saved for now. They are kept, and saving is tried again."""
+
+    results: tuple[Result, ...]
+    """The results, safe in memory only."""
+    error: Exception
+    """What the system said."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """A call failed for good: its retries are used up."""
+
+    failed: FailedCall
+    """The call and what it raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """Nothing runs any more, and everything that could be saved is saved."""
+
+    error: BaseException | None
+    """Why the run could not go on, or ``None`` if it simply came to its end."""

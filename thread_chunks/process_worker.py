@@ -1,0 +1,182 @@
+"""The process worker: an actor with one child interpreter of its own.
+
+The child is started by the actor's own thread, when it is first needed and again
+after a call took it down. Whether the worker gets another chunk after that is
+the plan's decision, not made here. How one talks to a child is known to
+`_child_process`.
+"""
+
+import signal
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ._child_process import ChildProcess, UnreadableError
+from .errors import WorkerDiedError
+from .messages import (
+    Call,
+    CallsFinished,
+    FailedCall,
+    JoinRun,
+    Outcome,
+    RunChunk,
+    WorkerDied,
+)
+from .worker import Worker, failed_call
+
+__all__ = ["ProcessWorker"]
+
+_NO_LEASE = 1e9  # a single call is never cut short by its lease
+
+
+class ProcessWorker(Worker):
+    """Run calls in a child process of its own: real parallel speed for pure Python.
+
+    No ``if __name__ == "__main__":`` guard is needed, and lambdas, closures and
+    functions of the script or notebook work. The function travels to the child
+    once. A call that crashes or hangs takes only its own child down.
+
+    An override of `execute` runs in the actor's thread in the script's process;
+    its ``super().execute(...)`` runs the call in the child and returns the result.
+
+    Parameters
+    ----------
+    func : callable, optional
+        The function to run until a run brings another.
+
+    Examples
+    --------
+    >>> class Twice(ProcessWorker):
+    ...     def execute(self, func, /, *args, **kwargs):
+    ...         return 2 * super().execute(func, *args, **kwargs)
+    """
+
+    can_kill: ClassVar[bool] = True
+    needs_pickle: ClassVar[bool] = True
+
+    def __init__(self, func: Callable[..., Any] | None = None) -> None:
+        super().__init__(func)
+        self._child: ChildProcess | None = None
+
+    def on_start(self) -> None:
+        """Block Ctrl-C in this thread, so that children are born with it blocked."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def on_stop(self) -> None:
+        """End the child, politely first, and report."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+        super().on_stop()
+
+    def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run one call in the child process and return its result.
+
+        Blocks the worker's thread until the call ended.
+
+        Parameters
+        ----------
+        func
+            The function. It travels to the child unless it was the last one there.
+        *args, **kwargs
+            The arguments; they are pickled.
+
+        Returns
+        -------
+        Any
+            What the call returned.
+
+        Raises
+        ------
+        WorkerDiedError
+            If the child died.
+        CallTimeoutError
+            If the run has a ``timeout`` and the call took longer.
+        BaseException
+            Whatever the call raised.
+        """
+        outcome = self._run_in_child(func, Call(0, args, kwargs), durable=False)
+        if isinstance(outcome, FailedCall):
+            raise outcome.exception
+        return outcome.output
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether `execute` is ours: then results go straight from the child to the supervisor."""
+        return type(self).execute is ProcessWorker.execute
+
+    def _join(self, message: JoinRun) -> None:
+        self._run = message
+        try:
+            child = self._ready_child()
+            if message.func is not None:
+                child.load(message.func, message.pickled)
+        except (OSError, WorkerDiedError) as error:
+            self._report(WorkerDied(self.actor_ref, _start_failure(error)))
+        super()._join(message)
+
+    def _killer(self) -> Callable[[], None]:
+        def kill() -> None:
+            child = self._child
+            if child is not None:
+                child.kill()
+
+        return kill
+
+    def _ready_child(self) -> ChildProcess:
+        """Return a living child; start one if there is none."""
+        if self._child is not None and not self._child.is_alive:
+            self._child.stop()
+            self._child = None
+        if self._child is None:
+            self._child = ChildProcess(self._run.threads if self._run else 1)
+        self._child.prepare()
+        return self._child
+
+    def _run_chunk(self, chunk: RunChunk) -> None:
+        """Send the whole chunk to the child where nothing asks for one call at a time."""
+        run = self._run
+        func = self._func
+        if run is None or func is None or not self._is_plain or run.timeout is not None:
+            super()._run_chunk(chunk)
+            return
+        try:
+            child = self._ready_child()
+            child.load(func, run.pickled if func is run.func else None)
+            batches = child.run(chunk.calls, chunk.lease, None, durable=run.durable)
+            for outcomes, is_last, moved in batches:
+                self._report(CallsFinished(self.actor_ref, outcomes, is_last, moved))
+        except UnreadableError:
+            super()._run_chunk(chunk)  # one call at a time, to see whose parameters it are
+        except (OSError, WorkerDiedError) as error:
+            self._report(WorkerDied(self.actor_ref, _start_failure(error)))
+
+    def _outcome(self, call: Call) -> Outcome:
+        if not self._is_plain or self._func is None:
+            return super()._outcome(call)
+        try:
+            durable = self._run is not None and self._run.durable
+            return self._run_in_child(self._func, call, durable=durable)
+        except WorkerDiedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what came of the call is its outcome
+            return failed_call(call.index, error)
+
+    def _run_in_child(self, func: Callable[..., Any], call: Call, *, durable: bool) -> Outcome:
+        run = self._run
+        timeout = None if run is None else run.timeout
+        try:
+            child = self._ready_child()
+            child.load(func, run.pickled if run is not None and func is run.func else None)
+            for outcomes, _, _ in child.run((call,), _NO_LEASE, timeout, durable=durable):
+                if outcomes:
+                    outcome = outcomes[0]
+        except UnreadableError as error:
+            raise error.args[0] from None
+        return outcome
+
+
+def _start_failure(error: Exception) -> Exception:
+    """Keep a death as it is; name what could not be started."""
+    if isinstance(error, WorkerDiedError):
+        return error
+    return WorkerDiedError(f"the worker process could not be started: {error}")

@@ -1,0 +1,253 @@
+"""The worker: the actor that runs calls, and the class that users subclass.
+
+One rule: whatever comes out of the user's code, an exit included, becomes an
+outcome; nothing of it may reach pykka, which would take ``SystemExit`` in one
+actor as a reason to stop every actor of the process.
+
+A worker knows its supervisor's address and the messages, not the plan behind
+them and nothing of checkpoints.
+"""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ClassVar
+
+import pykka
+
+from . import _child
+from .errors import WorkerDiedError
+from .messages import (
+    Call,
+    CallsFinished,
+    FailedCall,
+    GetFunction,
+    JoinRun,
+    LeaveRun,
+    Outcome,
+    Payload,
+    Result,
+    RunChunk,
+    SetFunction,
+    WorkerDied,
+    WorkerReady,
+    WorkerStopped,
+)
+
+__all__ = ["ThreadWorker", "Worker"]
+
+
+class Worker(pykka.ThreadingActor):
+    """Run the calls of one chunk at a time, as its supervisor hands them out.
+
+    Subclass `ThreadWorker` or `ProcessWorker` and override `execute` to decide
+    how a call is carried out. A worker's own thread is the only one that ever
+    runs its methods, so they need no locks.
+
+    Parameters
+    ----------
+    func : callable, optional
+        The function to run until a run brings another.
+
+    Attributes
+    ----------
+    can_kill : bool
+        Whether a running call can be ended from outside, as ``timeout=`` needs.
+    needs_pickle : bool
+        Whether the function travels pickled.
+    """
+
+    use_daemon_thread = True  # an error in the user's script must not leave it running
+    can_kill: ClassVar[bool] = False
+    needs_pickle: ClassVar[bool] = False
+
+    def __init__(self, func: Callable[..., Any] | None = None) -> None:
+        super().__init__()
+        self._func = func
+        self._run: JoinRun | None = None
+
+    # --- what users override and call -----------------------------------------
+
+    def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Carry out one call and return its result: the hook to override.
+
+        Runs in the worker's own thread and blocks until the call ended. Every
+        call comes through here, however many are handed out at once.
+
+        Parameters
+        ----------
+        func
+            The function.
+        *args, **kwargs
+            One entry of the parameter list.
+
+        Returns
+        -------
+        Any
+            What ``func(*args, **kwargs)`` returned, or whatever the override makes of it.
+        """
+        return func(*args, **kwargs)
+
+    def run(self, label: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Execute the worker's own function and return the result beside a label.
+
+        Parameters
+        ----------
+        label
+            Anything; it comes back unchanged.
+        *args, **kwargs
+            The arguments of the call.
+
+        Returns
+        -------
+        (Any, Any)
+            The label and the result.
+
+        Raises
+        ------
+        ValueError
+            If the worker holds no function.
+        """
+        if self._func is None:
+            msg = "this worker holds no function: give it one with set_func(f)"
+            raise ValueError(msg)
+        return label, self.execute(self._func, *args, **kwargs)
+
+    def set_func(self, func: Callable[..., Any]) -> None:
+        """Replace the worker's function.
+
+        Parameters
+        ----------
+        func
+            The new function.
+        """
+        self._func = func
+
+    def get_func(self) -> Callable[..., Any] | None:
+        """Return the worker's function.
+
+        Returns
+        -------
+        callable or None
+            The function, if it holds one.
+        """
+        return self._func
+
+    # --- the actor ---------------------------------------------------------------
+
+    def on_receive(self, message: Any) -> Any:
+        """Obey the supervisor, one message at a time.
+
+        Parameters
+        ----------
+        message
+            One of `thread_chunks.messages`.
+
+        Returns
+        -------
+        Any
+            The function, for `GetFunction`; otherwise ``None``.
+        """
+        match message:
+            case RunChunk():
+                self._run_chunk(message)
+            case JoinRun():
+                self._join(message)
+            case LeaveRun():
+                self._run = None
+            case SetFunction(func):
+                self.set_func(func)
+            case GetFunction():
+                return self.get_func()
+            case _:
+                return super().on_receive(message)
+        return None
+
+    def on_stop(self) -> None:
+        """Tell the supervisor, if there is one, that this worker runs nothing more."""
+        self._report(WorkerStopped(self.actor_ref))
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Do as `on_stop`: pykka calls this one instead when a message handler raised."""
+        self.on_stop()
+
+    def _join(self, message: JoinRun) -> None:
+        self._run = message
+        if message.func is not None:
+            self.set_func(message.func)
+        self._report(WorkerReady(self.actor_ref, self._killer()))
+
+    def _killer(self) -> Callable[[], None] | None:
+        """Return what ends a running call from any thread, if this kind of worker can."""
+        return None
+
+    def _report(self, fact: Any) -> None:
+        """Tell the supervisor; if it is gone, nobody needs to know."""
+        if self._run is not None:
+            try:
+                self._run.supervisor.tell(fact)
+            except pykka.ActorDeadError:
+                self._run = None
+
+    def _run_chunk(self, chunk: RunChunk) -> None:
+        """Run the calls through `execute`, each result handed back as it comes."""
+        end = time.perf_counter() + chunk.lease
+        for number, call in enumerate(chunk.calls, 1):
+            try:
+                outcome = self._outcome(call)
+            except WorkerDiedError as error:
+                self._report(WorkerDied(self.actor_ref, error))
+                return
+            is_last = number == len(chunk.calls) or time.perf_counter() > end
+            self._report(CallsFinished(self.actor_ref, (outcome,), is_last))
+            if is_last:
+                return
+
+    def _outcome(self, call: Call) -> Outcome:
+        """Run one call through `execute`; only the death of the worker's process gets past."""
+        start = time.perf_counter()
+        try:
+            if self._func is None:
+                msg = "this worker holds no function: pass func, or start the actor with one"
+                raise ValueError(msg)  # noqa: TRY301
+            output = self.execute(self._func, *call.args, **call.kwargs)
+            seconds = time.perf_counter() - start
+            durable = self._run is not None and self._run.durable
+            payload = Payload(*_child.dump(output)) if durable else None
+        except WorkerDiedError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an exit in f is f's failure, not ours
+            return failed_call(call.index, error)
+        return Result(call.index, output, payload, seconds)
+
+
+class ThreadWorker(Worker):
+    """Run calls in the actor's own thread.
+
+    For functions that release the interpreter's lock (most of NumPy, I/O) or
+    that share large data with the script: nothing is copied. A call cannot be
+    killed, so there is no ``timeout=``, and a call that crashes the interpreter
+    crashes the script.
+
+    Parameters
+    ----------
+    func : callable, optional
+        The function to run until a run brings another.
+
+    Examples
+    --------
+    >>> worker = ThreadWorker(lambda x: 2 * x)
+    >>> worker.run("label", 21)
+    ('label', 42)
+    """
+
+
+def failed_call(index: int, error: BaseException) -> FailedCall:
+    """Wrap what a call raised in this process; its traceback starts at the user's code."""
+    _, _, text, _ = _child.describe(error)
+    return FailedCall(index, error, text)
