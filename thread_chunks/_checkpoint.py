@@ -1,11 +1,9 @@
 """The checkpoint: what a run has computed so far, as an object and as a file.
 
 `Checkpoint` is the `saveable_objects.SaveableObject` that users load and read.
-`open_run` decides whether an existing file matches a run. Whatever is written
-here goes through `_log`, under its lock; nothing that was saved is ever lost.
-
-Each result is pickled by itself, so that one that cannot be unpickled any more
-costs nothing but itself. This room knows no actors.
+One rule: saving goes through `_log`, under its lock, and never loses a result that
+the file holds. Each result is pickled by itself, so that one that cannot be
+unpickled any more costs nothing but itself. This room knows no actors.
 """
 
 import io
@@ -20,7 +18,8 @@ from typing import IO, Any, Self
 import cloudpickle
 from saveable_objects import SaveableObject
 
-from . import _child, _log
+from . import _child
+from ._format import FAILURE, RESULT, Contents, Record, is_held, is_legacy, read
 from ._identity import (
     FunctionIdentity,
     call_form,
@@ -28,9 +27,9 @@ from ._identity import (
     explain_calls,
     explain_function,
     fingerprint,
-    read_calls,
 )
-from ._log import Log, Record
+from ._log import Log
+from ._parameters import read_calls
 from .errors import (
     CheckpointCorruptError,
     CheckpointDamagedWarning,
@@ -159,7 +158,7 @@ class Checkpoint(SaveableObject):
             del state[name]
         if "results" not in state:
             state["results"] = {
-                index: _plain(*_child.dump(self.output[index]))
+                index: plain(*_child.dump(self.output[index]))
                 for index, is_completed in enumerate(self.completed)
                 if is_completed
             }
@@ -194,14 +193,14 @@ class Checkpoint(SaveableObject):
         self._notes = []
         self.output, self.completed, self.done = [None] * count, [False] * count, 0
         for index, (main, buffers) in results.items():
-            record = Record(_log.RESULT, index, self.seconds[index] or 0.0, self._codes[index], main, buffers)
+            record = Record(RESULT, index, self.seconds[index] or 0.0, self._codes[index], main, buffers)
             self._apply(record)
 
     def _apply(self, record: Record) -> None:
         """Take over one record; what cannot be used is noted and counts as missing."""
         if not 0 <= record.index < len(self.output):
             self._note(f"a record of call {record.index} was ignored: there are {len(self.output)} calls")
-        elif record.kind == _log.FAILURE:
+        elif record.kind == FAILURE:
             self.add_failure(record.index, bytes(record.main).decode("utf-8", "replace"))
         else:
             try:
@@ -241,11 +240,11 @@ class Checkpoint(SaveableObject):
         name = getattr(file, "name", "the file")
         start = file.read(128)
         file.seek(0)
-        if _log.is_legacy(start):
+        if is_legacy(start):
             instance = pickle.load(file)  # noqa: S301 - the docs say: never a stranger's file
         else:
-            contents = _log.read(file, str(name))  # type: ignore[arg-type]
-            instance = _assemble(contents, str(name))
+            contents = read(file, str(name))  # type: ignore[arg-type]
+            instance = assemble(contents, str(name))
         if strict_typing and not isinstance(instance, cls):
             msg = f"{name} holds a {type(instance).__qualname__} and not a {cls.__qualname__}"
             raise TypeError(msg)
@@ -312,11 +311,11 @@ class Checkpoint(SaveableObject):
         Checkpoint, bool
             The checkpoint, and whether it was loaded.
         """
-        wanted = _unsaved(cls, args, kwargs)
+        wanted = unsaved(cls, args, kwargs)
         wanted._dependencies = dict(dependencies or {})  # noqa: SLF001
         if wanted.path is not None and os.path.exists(wanted.path) and os.path.getsize(wanted.path):
             saved = cls.load(wanted.path)
-            if _difference(saved, wanted) is None:
+            if difference(saved, wanted) is None:
                 return saved, True
         if wanted.path is not None:
             wanted.save()
@@ -330,16 +329,16 @@ class Checkpoint(SaveableObject):
         try:
             keep_old = False
             if log.size:
-                saved = _read_any(log)
-                reason = _difference(saved, self)
+                saved = read_any(log)
+                reason = difference(saved, self)
                 keep_old = reason is not None
                 if reason is None:
-                    _keep_results(saved, self)
+                    keep_results(saved, self)
             backup = log.replace(cloudpickle.dumps(self), self._fingerprint(), keep_old=keep_old)
         finally:
             log.close()
         if backup is not None:
-            warnings.warn(_restarted(path, backup, reason or ""), CheckpointRestartedWarning, stacklevel=4)
+            warnings.warn(restarted_text(path, backup, reason or ""), CheckpointRestartedWarning, stacklevel=4)
 
     def update_save(self, path: str | None = None) -> bool:
         """Save to a file that exists already.
@@ -368,193 +367,17 @@ class Checkpoint(SaveableObject):
         return fingerprint(self.identity(), read_calls(self.parameters)[1])
 
 
-# --- the file of a run --------------------------------------------------------------
+# --- files and matching ------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class OpenedRun:
-    """A checkpoint that is ready for a run, and the file it is held in."""
-
-    checkpoint: Checkpoint
-    log: Log
-    warnings: list[Warning] = field(default_factory=list)
-
-
-def open_run(
-    path: str, identity: FunctionIdentity, parameters: list[Any], calls: Sequence[Call], on_mismatch: str
-) -> OpenedRun:
-    """Lock the file at a path and find out what of it this run can use.
-
-    Parameters
-    ----------
-    path
-        The file; it need not exist.
-    identity, parameters, calls
-        The run.
-    on_mismatch
-        What to do about a file of another run: "restart", "reuse" or "raise".
-
-    Returns
-    -------
-    OpenedRun
-        The checkpoint, its file, held against other runs, and what to warn of.
-
-    Raises
-    ------
-    CheckpointError
-        If the file must be left alone. It is as it was.
-    TypeError
-        If function or parameters cannot be pickled.
-    """
-    fresh = _fresh(path, identity, parameters)
-    head = _pickle_head(fresh, {})
-    digest = fingerprint(identity, calls)
-    log = Log(path)
-    try:
-        if not log.size:
-            log.replace(head, digest)
-            return OpenedRun(fresh, log)
-        opened = _open_existing(log, fresh, head, digest, calls, on_mismatch)
-        opened.warnings.extend(_changed_code(opened.checkpoint, identity))
-    except BaseException:
-        log.close()
-        raise
-    return opened
-
-
-def _open_existing(
-    log: Log, fresh: Checkpoint, head: bytes, digest: bytes, calls: Sequence[Call], on_mismatch: str
-) -> OpenedRun:
-    is_legacy = _log.is_legacy(log.start())
-    if is_legacy:
-        saved, is_damaged = _read_any(log), False
-    else:
-        contents = log.read()
-        saved = _assemble(contents, log.path)
-        is_damaged = not all(damage.is_tail for damage in contents.damages)
-    is_same = not is_legacy and log.fingerprint == digest
-    if not is_same and (reason := _difference(saved, fresh)) is not None:
-        opened = _open_mismatched(log, fresh, head, digest, saved, calls, reason, on_mismatch)
-    else:
-        _keep_results(saved, fresh)
-        if is_damaged or not is_same:
-            # A damaged file is set aside as evidence; another format is fully carried over.
-            log.replace(_pickle_head(fresh, _sections(fresh)), digest, keep_old=is_damaged)
-        opened = OpenedRun(fresh, log)
-    opened.warnings[:0] = saved.take_notes()
-    return opened
-
-
-def _open_mismatched(  # noqa: PLR0913 - everything about both runs
-    log: Log, fresh: Checkpoint, head: bytes, digest: bytes,
-    saved: Checkpoint, calls: Sequence[Call], reason: str, on_mismatch: str,
-) -> OpenedRun:  # fmt: skip
-    if on_mismatch == "raise":
-        msg = (
-            f"{log.path} does not belong to this run: {reason}. It was left alone, with "
-            f"{saved.done} of {len(saved.parameters)} results. Give this run another path, or "
-            'pass on_mismatch="restart" or "reuse".'
-        )
-        raise CheckpointMismatchError(msg)
-    is_lossless = False
-    if on_mismatch == "reuse" and explain_function(saved.identity(), fresh.identity()) is None:
-        is_lossless = _reuse(saved, fresh, calls)
-        head = _pickle_head(fresh, _sections(fresh))
-    backup = log.replace(head, digest, keep_old=not is_lossless)
-    if backup is None:
-        return OpenedRun(fresh, log)
-    return OpenedRun(fresh, log, [CheckpointRestartedWarning(_restarted(log.path, backup, reason, fresh.done))])
-
-
-def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
-    """Carry over every result whose parameters still occur; tell whether that was all of them."""
-    places = defaultdict(list)
-    for call in read_calls(saved.parameters)[1]:
-        if saved.completed[call.index]:
-            places[call_form(call)].append(call.index)
-    used: set[int] = set()
-    for call in calls:
-        if found := places.get(call_form(call)):
-            index = found[0]
-            fresh.add_result(call.index, saved.output[index], saved.seconds[index] or 0.0, saved._codes[index])  # noqa: SLF001
-            used.add(index)
-            if len(found) > 1:
-                found.pop(0)
-    return len(used) == saved.done
-
-
-def fold(checkpoint: Checkpoint, log: Log) -> None:
-    """Rewrite a finished file as one plain pickle; results are copied as they were pickled.
-
-    Parameters
-    ----------
-    checkpoint
-        The checkpoint that the file belongs to.
-    log
-        Its file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; the file is as it was.
-    """
-    contents = log.read()
-    results = _HeadReader(io.BytesIO(contents.head)).load().results
-    for record in contents.records:
-        if record.kind == _log.RESULT:
-            results[record.index] = _plain(record.main, record.buffers)
-    log.replace(_pickle_head(checkpoint, results), contents.header.fingerprint)
-
-
-def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:
-    count = len(parameters)
-    checkpoint = _unsaved(Checkpoint, (identity.name, parameters, [None] * count, [False] * count, 0, 0, path), {})
-    checkpoint._key = identity.key  # noqa: SLF001
-    return checkpoint
-
-
-def new_checkpoint(identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:
-    """Make the checkpoint of a run that has no file.
-
-    Parameters
-    ----------
-    identity, parameters
-        The run.
-
-    Returns
-    -------
-    Checkpoint
-        Nothing is completed.
-    """
-    return _fresh(None, identity, parameters)
-
-
-def _unsaved(cls: type[Checkpoint], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def unsaved(cls: type[Checkpoint], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Construct a checkpoint without the save that its metaclass performs."""
     instance = cls.__new__(cls, *args, **kwargs)
     instance.__init__(*args, **kwargs)  # type: ignore[misc]
     return instance
 
 
-class _RawHead:
-    """What `_HeadReader` makes of a head: its results stay as they were pickled."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.results = dict(state["results"])
-
-
-class _HeadReader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        is_checkpoint = (module, name) == (Checkpoint.__module__, Checkpoint.__qualname__)
-        return _RawHead if is_checkpoint else super().find_class(module, name)
-
-
-def _plain(main: Any, buffers: Sequence[Any]) -> tuple[bytes, list[bytearray]]:
-    """Copy a pickled result into builtin types; bytearrays, so that its arrays stay writable."""
-    return bytes(main), [bytearray(buffer) for buffer in buffers]
-
-
-def _pickle_head(checkpoint: Checkpoint, results: Mapping[int, Any]) -> bytes:
+def pickle_head(checkpoint: Checkpoint, results: Mapping[int, Any]) -> bytes:
     try:
         return bytes(cloudpickle.dumps(checkpoint.with_results(results), pickle.HIGHEST_PROTOCOL))
     except Exception as error:
@@ -565,17 +388,13 @@ def _pickle_head(checkpoint: Checkpoint, results: Mapping[int, Any]) -> bytes:
         raise TypeError(msg) from error
 
 
-def _sections(checkpoint: Checkpoint) -> dict[int, Any]:
-    return dict(checkpoint.__getstate__()["results"])
-
-
-def _read_any(log: Log) -> Checkpoint:
+def read_any(log: Log) -> Checkpoint:
     """Read the checkpoint of a locked file, of either format."""
     with open(log.path, "rb") as file:
         return Checkpoint._load(file)  # noqa: SLF001
 
 
-def _assemble(contents: _log.Contents, path: str) -> Any:
+def assemble(contents: Contents, path: str) -> Any:
     """Make the checkpoint out of a file's head and records, and report damage."""
     try:
         checkpoint = pickle.loads(contents.head)  # noqa: S301 - its checksum holds
@@ -591,7 +410,7 @@ def _assemble(contents: _log.Contents, path: str) -> Any:
     for record in contents.records:
         checkpoint._apply(record)  # noqa: SLF001
     for damage in contents.damages:
-        if damage.is_tail and _log.is_held(contents.header):
+        if damage.is_tail and is_held(contents.header):
             continue  # a run is writing this very record
         whose = "" if damage.index is None else f" of call {damage.index}"
         what = "a torn tail" if damage.is_tail else "a damaged record"
@@ -602,7 +421,12 @@ def _assemble(contents: _log.Contents, path: str) -> Any:
     return checkpoint
 
 
-def _difference(saved: Checkpoint, wanted: Checkpoint) -> str | None:
+def plain(main: Any, buffers: Sequence[Any]) -> tuple[bytes, list[bytearray]]:
+    """Copy a pickled result into builtin types; bytearrays, so that its arrays stay writable."""
+    return bytes(main), [bytearray(buffer) for buffer in buffers]
+
+
+def difference(saved: Checkpoint, wanted: Checkpoint) -> str | None:
     """Say why a saved checkpoint does not belong to a wanted one, or ``None``."""
     one, other = saved.identity(), wanted.identity()
     if saved._key is None or wanted._key is None:  # noqa: SLF001 - 1.0.5, or made by hand: the name is all there is
@@ -615,7 +439,7 @@ def _difference(saved: Checkpoint, wanted: Checkpoint) -> str | None:
     return reason
 
 
-def _keep_results(saved: Checkpoint, wanted: Checkpoint) -> None:
+def keep_results(saved: Checkpoint, wanted: Checkpoint) -> None:
     """Take over what `saved` has and `wanted` has not."""
     for index, is_completed in enumerate(saved.completed):
         if is_completed and not wanted.completed[index]:
@@ -628,19 +452,6 @@ def _keep_results(saved: Checkpoint, wanted: Checkpoint) -> None:
         wanted._key = saved._key  # noqa: SLF001
 
 
-def _changed_code(checkpoint: Checkpoint, identity: FunctionIdentity) -> Iterable[Warning]:
-    older = sum(
-        done and codes_differ(code, identity.code)
-        for done, code in zip(checkpoint.completed, checkpoint._codes, strict=True)  # noqa: SLF001
-    )
-    if older:
-        yield FunctionChangedWarning(
-            f"the code of {identity.name!r} changed: {older} of {checkpoint.done} results in "
-            f"{checkpoint.path} stem from older code and are kept. Delete the file to compute them again."
-        )
-
-
-def _restarted(path: str, backup: str, reason: str, kept: int = 0) -> str:
+def restarted_text(path: str, backup: str, reason: str, kept: int = 0) -> str:
     carried = f" {kept} results were carried over." if kept else ""
     return f"{path} did not match, so this run starts afresh: {reason}. The old file is {backup}.{carried}"
-

@@ -19,8 +19,9 @@ import pykka
 
 from . import config, progress
 from ._checkpoint import Checkpoint
-from ._identity import identify, read_calls, shown
+from ._identity import identify
 from ._options import Options, checked_size, threads_per_call, worker_class
+from ._parameters import read_calls, shown
 from ._plan import RunPolicy
 from ._pool import Pool, ask, pickle_function, wait
 from ._supervisor import Crew, Supervisor

@@ -18,9 +18,11 @@ from typing import Any
 import pykka
 
 from . import config
-from ._checkpoint import Checkpoint, fold, new_checkpoint, open_run
+from ._checkpoint import Checkpoint
+from ._format import FAILURE, RESULT, Record
 from ._identity import FunctionIdentity
-from ._log import FAILURE, RESULT, Log, Record
+from ._log import Log
+from ._resume import fold, new_checkpoint, open_run
 from .errors import CheckpointFailedWarning
 from .messages import (
     Call,
