@@ -80,7 +80,9 @@ def _scalar_form(value: Any) -> Form:
 
 def _array_form(value: Any, seen: tuple[int, ...]) -> Form:
     array = np.asarray(value)
-    head = repr((type(value).__name__, array.dtype.descr if array.dtype.names else array.dtype.str, array.shape)).encode()
+    head = repr(
+        (type(value).__name__, array.dtype.descr if array.dtype.names else array.dtype.str, array.shape)
+    ).encode()
     if array.dtype.hasobject:
         return tagged(b"o", head, *(_form(item, seen) for item in array.ravel().tolist()))
     if array.dtype.kind in "fc" and np.isnan(array).any():
@@ -140,9 +142,7 @@ def code_form(func: Any, seen: tuple[int, ...] = ()) -> Form | None:
     wrapped = getattr(func, "__wrapped__", None)
     if not isinstance(func, types.FunctionType):
         return code_form(wrapped, seen) if wrapped is not None and wrapped is not func else None
-    cells = [
-        cell.cell_contents for cell in func.__closure__ or () if cell != types.CellType()
-    ]
+    cells = [cell.cell_contents for cell in func.__closure__ or () if cell != types.CellType()]
     return b"".join(
         [
             _compiled_form(func.__code__),

@@ -6,39 +6,31 @@ the file holds. Each result is pickled by itself, so that one that cannot be
 unpickled any more costs nothing but itself. This room knows no actors.
 """
 
-import io
 import os
 import pickle
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import IO, Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import IO, Any, Self, TypeAlias
 
 import cloudpickle
 from saveable_objects import SaveableObject
 
 from . import _child
+from ._canonical import form
 from ._format import FAILURE, RESULT, Contents, Record, is_held, is_legacy, read
-from ._identity import (
-    FunctionIdentity,
-    call_form,
-    codes_differ,
-    explain_calls,
-    explain_function,
-    fingerprint,
-)
+from ._identity import FunctionIdentity, codes_differ, explain_calls, explain_function, fingerprint
 from ._log import Log
 from ._parameters import read_calls
 from .errors import (
     CheckpointCorruptError,
     CheckpointDamagedWarning,
-    CheckpointMismatchError,
     CheckpointRestartedWarning,
-    FunctionChangedWarning,
     NotACheckpointError,
 )
-from .messages import Call
+
+RawResult: TypeAlias = tuple[bytes, list[bytearray]]
+"""A result as it was pickled, and its large buffers."""
 
 
 class Checkpoint(SaveableObject):
@@ -204,9 +196,11 @@ class Checkpoint(SaveableObject):
             self.add_failure(record.index, bytes(record.main).decode("utf-8", "replace"))
         else:
             try:
-                output = pickle.loads(record.main, buffers=record.buffers)  # noqa: S301
+                output = pickle.loads(record.main, buffers=record.buffers)
             except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-                self._note(f"the result of call {record.index} cannot be unpickled ({error!r}) and counts as missing")
+                self._note(
+                    f"the result of call {record.index} cannot be unpickled ({error!r}) and counts as missing"
+                )
             else:
                 self.add_result(record.index, output, record.seconds, record.code)
 
@@ -224,9 +218,82 @@ class Checkpoint(SaveableObject):
         notes, self._notes = self._notes, []
         return notes
 
+    # --- matching: is this the same run? -------------------------------------------------
+
     def identity(self) -> FunctionIdentity:
         """Return what is known of the function."""
         return FunctionIdentity(self.func_name, self._key or b"", 0)
+
+    def difference(self, saved: "Checkpoint") -> str | None:
+        """Say why a saved checkpoint is not of the same run, or ``None`` if it is.
+
+        Parameters
+        ----------
+        saved
+            What a file holds.
+
+        Returns
+        -------
+        str or None
+            The first difference, in one sentence.
+        """
+        one, other = saved.identity(), self.identity()
+        if saved._key is None or self._key is None:  # 1.0.5, or made by hand: the name is all there is
+            one, other = replace(one, key=b""), replace(other, key=b"")
+        reason = explain_function(one, other)
+        if reason is None:
+            reason = explain_calls(read_calls(saved.parameters)[1], read_calls(self.parameters)[1])
+        if reason is None and form(saved._dependencies) != form(self._dependencies):
+            reason = "the dependencies differ"
+        return reason
+
+    def copy_result(self, index: int, source: "Checkpoint", place: int) -> None:
+        """Take over one result of another checkpoint.
+
+        Parameters
+        ----------
+        index
+            Which call it is here.
+        source
+            The other checkpoint.
+        place
+            Which call it is there.
+        """
+        self.add_result(index, source.output[place], source.seconds[place] or 0.0, source._codes[place])
+
+    def keep_results(self, saved: "Checkpoint") -> None:
+        """Take over everything that a checkpoint of the same run has and this one has not.
+
+        Parameters
+        ----------
+        saved
+            The other one.
+        """
+        for index, is_completed in enumerate(saved.completed):
+            if is_completed and not self.completed[index]:
+                self.copy_result(index, saved, index)
+        for index, text in saved.failures.items():
+            if not self.completed[index]:
+                self.failures.setdefault(index, text)
+        self.index = max(self.index, saved.index)
+        if self._key is None:
+            self._key = saved._key
+
+    def count_older(self, code: int) -> int:
+        """Count the results that stem from other code of the function.
+
+        Parameters
+        ----------
+        code
+            The digest of its code now.
+
+        Returns
+        -------
+        int
+            How many of the completed calls.
+        """
+        codes = zip(self.completed, self._codes, strict=True)
+        return sum(is_completed and codes_differ(each, code) for is_completed, each in codes)
 
     # --- reading files -----------------------------------------------------------------
 
@@ -235,13 +302,13 @@ class Checkpoint(SaveableObject):
         cls,
         file: IO[bytes],
         new_path: str | None = None,
-        strict_typing: bool = True,  # noqa: FBT001, FBT002 - the signature of SaveableObject
+        strict_typing: bool = True,
     ) -> Self:
         name = getattr(file, "name", "the file")
         start = file.read(128)
         file.seek(0)
         if is_legacy(start):
-            instance = pickle.load(file)  # noqa: S301 - the docs say: never a stranger's file
+            instance = pickle.load(file)
         else:
             contents = read(file, str(name))  # type: ignore[arg-type]
             instance = assemble(contents, str(name))
@@ -259,7 +326,7 @@ class Checkpoint(SaveableObject):
         cls,
         path: str | os.PathLike[str],
         new_path: str | None = None,
-        strict_typing: bool = True,  # noqa: FBT001, FBT002 - the signature of SaveableObject
+        strict_typing: bool = True,
     ) -> Self:
         """Read a checkpoint file, during a run too; the file is not changed.
 
@@ -292,7 +359,9 @@ class Checkpoint(SaveableObject):
             return cls._load(file, name if new_path is None else new_path, strict_typing)
 
     @classmethod
-    def loadifparams(cls, *args: Any, dependencies: dict[str, Any] | None = None, **kwargs: Any) -> tuple[Self, bool]:
+    def loadifparams(
+        cls, *args: Any, dependencies: dict[str, Any] | None = None, **kwargs: Any
+    ) -> tuple[Self, bool]:
         """Load a checkpoint if it belongs to these arguments, and begin a new one otherwise.
 
         Function name, parameters and dependencies are compared by value; the other
@@ -315,7 +384,7 @@ class Checkpoint(SaveableObject):
         wanted._dependencies = dict(dependencies or {})  # noqa: SLF001
         if wanted.path is not None and os.path.exists(wanted.path) and os.path.getsize(wanted.path):
             saved = cls.load(wanted.path)
-            if difference(saved, wanted) is None:
+            if wanted.difference(saved) is None:
                 return saved, True
         if wanted.path is not None:
             wanted.save()
@@ -330,15 +399,17 @@ class Checkpoint(SaveableObject):
             keep_old = False
             if log.size:
                 saved = read_any(log)
-                reason = difference(saved, self)
+                reason = self.difference(saved)
                 keep_old = reason is not None
                 if reason is None:
-                    keep_results(saved, self)
+                    self.keep_results(saved)
             backup = log.replace(cloudpickle.dumps(self), self._fingerprint(), keep_old=keep_old)
         finally:
             log.close()
         if backup is not None:
-            warnings.warn(restarted_text(path, backup, reason or ""), CheckpointRestartedWarning, stacklevel=4)
+            warnings.warn(
+                restarted_text(path, backup, reason or ""), CheckpointRestartedWarning, stacklevel=4
+            )
 
     def update_save(self, path: str | None = None) -> bool:
         """Save to a file that exists already.
@@ -397,7 +468,7 @@ def read_any(log: Log) -> Checkpoint:
 def assemble(contents: Contents, path: str) -> Any:
     """Make the checkpoint out of a file's head and records, and report damage."""
     try:
-        checkpoint = pickle.loads(contents.head)  # noqa: S301 - its checksum holds
+        checkpoint = pickle.loads(contents.head)
     except BaseException as error:
         msg = (
             f"the head of {path} cannot be unpickled: {error!r}. The file was left alone. "
@@ -421,35 +492,9 @@ def assemble(contents: Contents, path: str) -> Any:
     return checkpoint
 
 
-def plain(main: Any, buffers: Sequence[Any]) -> tuple[bytes, list[bytearray]]:
+def plain(main: Any, buffers: Sequence[Any]) -> RawResult:
     """Copy a pickled result into builtin types; bytearrays, so that its arrays stay writable."""
     return bytes(main), [bytearray(buffer) for buffer in buffers]
-
-
-def difference(saved: Checkpoint, wanted: Checkpoint) -> str | None:
-    """Say why a saved checkpoint does not belong to a wanted one, or ``None``."""
-    one, other = saved.identity(), wanted.identity()
-    if saved._key is None or wanted._key is None:  # noqa: SLF001 - 1.0.5, or made by hand: the name is all there is
-        one, other = FunctionIdentity(one.name, b"", 0), FunctionIdentity(other.name, b"", 0)
-    reason = explain_function(one, other)
-    if reason is None:
-        reason = explain_calls(read_calls(saved.parameters)[1], read_calls(wanted.parameters)[1])
-    if reason is None and call_form(Call(0, (), saved._dependencies)) != call_form(Call(0, (), wanted._dependencies)):  # noqa: SLF001
-        reason = "the dependencies differ"
-    return reason
-
-
-def keep_results(saved: Checkpoint, wanted: Checkpoint) -> None:
-    """Take over what `saved` has and `wanted` has not."""
-    for index, is_completed in enumerate(saved.completed):
-        if is_completed and not wanted.completed[index]:
-            wanted.add_result(index, saved.output[index], saved.seconds[index] or 0.0, saved._codes[index])  # noqa: SLF001
-    for index, text in saved.failures.items():
-        if not wanted.completed[index]:
-            wanted.failures.setdefault(index, text)
-    wanted.index = max(wanted.index, saved.index)
-    if wanted._key is None:  # noqa: SLF001
-        wanted._key = saved._key  # noqa: SLF001
 
 
 def restarted_text(path: str, backup: str, reason: str, kept: int = 0) -> str:

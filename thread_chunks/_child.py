@@ -19,6 +19,9 @@ A message is one pickle of builtin types, its large buffers out of band:
 ``count, lengths of the parts, pickle, buffer, buffer, ...``
 """
 
+from __future__ import annotations
+
+import io
 import os
 import pickle
 import queue
@@ -30,19 +33,25 @@ import threading
 import time
 import traceback
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
 OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
 MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
+FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
 
 
 # --- framing and pickling, shared with the parent -----------------------------
 
 
-def dump(value, protocol=pickle.HIGHEST_PROTOCOL):
+def dump(value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle `value` into ``(main, buffers)``; what pickle cannot take, cloudpickle takes by value."""
-    buffers = []
+    buffers: list[memoryview] = []
 
-    def keep_in_band(buffer):
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
         # Only contiguous buffers have a flat view; the others travel inside the pickle.
         if len(buffers) == MAX_BUFFERS:
             return True
@@ -56,26 +65,26 @@ def dump(value, protocol=pickle.HIGHEST_PROTOCOL):
         return False
 
     try:
-        return pickle.dumps(value, protocol, buffer_callback=keep_in_band), buffers
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band), buffers
     except (pickle.PicklingError, AttributeError, TypeError):
         import cloudpickle
 
         buffers.clear()
-        return cloudpickle.dumps(value, protocol, buffer_callback=keep_in_band), buffers
+        return cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band), buffers
 
 
-def send(sock, message, check=None):
+def send(sock: socket.socket, message: Any, check: Callable[[], None] | None = None) -> int:
     """Write one message. With a time-out on the socket, `check` is called at each, to raise or go on."""
     body, buffers = dump(message)
     parts = [body, *buffers]
-    head = struct.pack(f"<I{len(parts)}Q", len(parts), *(memoryview(part).nbytes for part in parts))
+    head = struct.pack(f"<I{len(parts)}Q", len(parts), *map(_size, parts))
     _write(sock, head + body, check)
     for buffer in buffers:
         _write(sock, buffer, check)
     return len(body) + sum(buffer.nbytes for buffer in buffers)
 
 
-def receive(sock, check=None):
+def receive(sock: socket.socket, check: Callable[[], None] | None = None) -> Any:
     """Read one message, as `send` wrote it; an `EOFError` if the other end is gone."""
     (count,) = struct.unpack("<I", _read(sock, 4, check))
     sizes = struct.unpack(f"<{count}Q", _read(sock, 8 * count, check))
@@ -83,23 +92,27 @@ def receive(sock, check=None):
     return pickle.loads(body, buffers=buffers)
 
 
-def _write(sock, data, check):
+def _size(part: Any) -> int:
+    return memoryview(part).nbytes
+
+
+def _write(sock: socket.socket, data: Any, check: Callable[[], None] | None) -> None:
     view = memoryview(data).cast("B")
     while view:
         try:
             view = view[sock.send(view) :]
         except TimeoutError:
-            check()
+            _look_up(check)
 
 
-def _read(sock, size, check):
+def _read(sock: socket.socket, size: int, check: Callable[[], None] | None) -> bytearray:
     data = bytearray(size)
     view = memoryview(data)
     while view:
         try:
             count = sock.recv_into(view)
         except TimeoutError:
-            check()
+            _look_up(check)
             continue
         if not count:
             raise EOFError
@@ -107,10 +120,15 @@ def _read(sock, size, check):
     return data
 
 
+def _look_up(check: Callable[[], None] | None) -> None:
+    if check is not None:
+        check()
+
+
 # --- running calls --------------------------------------------------------------
 
 
-def run_call(func, index, args, kwargs):
+def run_call(func: Callable[..., Any], index: int, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run one call; whatever comes out of it, an exit included, becomes an outcome of plain data."""
     start = time.perf_counter()
     try:
@@ -122,10 +140,10 @@ def run_call(func, index, args, kwargs):
     return index, seconds, main, [pickle.PickleBuffer(buffer) for buffer in buffers]
 
 
-def describe(error):
+def describe(error: BaseException) -> tuple[str, str, str, bytes | None]:
     """Turn an exception into ``(type name, message, traceback, pickled exception or None)``."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(FOLDER):
         trace = trace.tb_next  # our own frames only hide the user's
     try:
         message = str(error)
@@ -146,25 +164,25 @@ def describe(error):
 class Runner:
     """What the main thread does: obey the inbox, one message at a time, until it says stop."""
 
-    def __init__(self, inbox, outbox):
+    def __init__(self, inbox: queue.SimpleQueue[Any], outbox: queue.SimpleQueue[Any]) -> None:
         self.inbox = inbox
         self.outbox = outbox
-        self.func = None
+        self.func: Callable[..., Any] | None = None
 
-    def loop(self):
+    def loop(self) -> None:
         """Return when the parent says that it needs no more."""
         while (message := self.inbox.get()) is not DONE:
             kind, *content = message
             getattr(self, kind)(*content)
 
-    def setup(self, path, directory, argv):
+    def setup(self, path: list[str], directory: str | None, argv: list[str]) -> None:
         """Look like the parent: same imports, same working directory, same arguments."""
         sys.path[:] = path
         sys.argv[:] = argv
         if directory is not None:
             os.chdir(directory)
 
-    def function(self, pickled):
+    def function(self, pickled: bytes) -> None:
         """Load the function; it stays until the next one."""
         try:
             self.func = pickle.loads(pickled)
@@ -172,28 +190,28 @@ class Runner:
             self.outbox.put(("broken function", describe(error)))
             self.func = None
 
-    def chunk(self, pickled, lease):
+    def chunk(self, pickled: bytes, lease: float) -> None:
         """Run the calls of one chunk, and leave the rest once the lease is over."""
         end = time.perf_counter() + lease
-        if self.func is None:
-            calls = ()
-        else:
-            try:
-                calls = pickle.loads(pickled)
-            except BaseException as error:
-                self.outbox.put(("broken parameters", describe(error)))
-                calls = ()
-        for index, args, kwargs in calls:
-            self.outbox.put(run_call(self.func, index, args, kwargs))
-            if time.perf_counter() > end:
-                break
+        if self.func is not None:
+            for index, args, kwargs in self._calls(pickled):
+                self.outbox.put(run_call(self.func, index, args, kwargs))
+                if time.perf_counter() > end:
+                    break
         self.outbox.put(DONE)
+
+    def _calls(self, pickled: bytes) -> Any:
+        try:
+            return pickle.loads(pickled)
+        except BaseException as error:
+            self.outbox.put(("broken parameters", describe(error)))
+            return ()
 
 
 # --- the three threads ------------------------------------------------------------
 
 
-def read_messages(sock, inbox):
+def read_messages(sock: socket.socket, inbox: queue.SimpleQueue[Any]) -> None:
     """Feed the inbox; without a parent, end this process, whatever it is doing."""
     try:
         while (message := receive(sock)) is not DONE:
@@ -204,7 +222,7 @@ def read_messages(sock, inbox):
         os._exit(1)
 
 
-def send_outcomes(sock, outbox):
+def send_outcomes(sock: socket.socket, outbox: queue.SimpleQueue[Any]) -> None:
     """Empty the outbox into the socket, everything that waits as one message."""
     die_with_parent()
     while True:
@@ -217,7 +235,7 @@ def send_outcomes(sock, outbox):
             os._exit(1)
 
 
-def die_with_parent():
+def die_with_parent() -> None:
     """On Linux, ask the kernel to kill this process when the thread that started it ends.
 
     End-of-file on the socket says the same, but no thread of ours can read it
@@ -230,16 +248,17 @@ def die_with_parent():
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
 
 
-def main(descriptor):
+def main(descriptor: int) -> None:
     """Run calls until told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sock = socket.socket(fileno=descriptor)
     sock.set_inheritable(False)
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
-    inbox, outbox = queue.SimpleQueue(), queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=read_messages, args=(sock, inbox), daemon=True).start()
     threading.Thread(target=send_outcomes, args=(sock, outbox), daemon=True).start()
     Runner(inbox, outbox).loop()

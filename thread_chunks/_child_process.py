@@ -57,6 +57,7 @@ class ChildProcess:
                 env=_environment(os.environ, threads),
             )
         self._deadline: float | None = None
+        self._timeout = 0.0
         self._surroundings: Any = None
         self._func: Callable[..., Any] | None = None
 
@@ -107,14 +108,17 @@ class ChildProcess:
         """
         pickled = _pickled([tuple(call) for call in calls])
         moved = self._send(("chunk", pickled, lease))
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timeout, self._deadline = (
+            timeout or 0.0,
+            None if timeout is None else time.monotonic() + timeout,
+        )
         is_last = False
         while not is_last:
             batch = self._receive()
             is_last = batch[-1] is _child.DONE
             raw = batch[:-1] if is_last else batch
             moved += sum(len(main) for _, _, main, _ in raw if main is not None)
-            yield tuple(_outcome(*item, durable=durable) for item in raw), is_last, moved
+            yield tuple([_outcome(item, durable) for item in raw]), is_last, moved
 
     def kill(self) -> None:
         """End the process at once. May be called from any thread, more than once."""
@@ -171,8 +175,8 @@ class ChildProcess:
         if remaining <= 0:
             self.kill()
             self._process.wait()
-            msg = "the call took longer than its timeout, and its process was killed"
-            raise CallTimeoutError(msg)
+            msg = f"the call took longer than its timeout of {self._timeout:g} s, and its process was killed"
+            raise CallTimeoutError(msg) from None
         self._sock.settimeout(min(config.heartbeat_seconds, remaining + 0.001))
 
     def _death(self) -> WorkerDiedError:
@@ -197,19 +201,18 @@ def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
 def _pickled(value: Any) -> bytes:
     """Pickle what goes to the child, always by value what the child cannot import."""
     try:
-        return cloudpickle.dumps(value)
+        return bytes(cloudpickle.dumps(value))
     except Exception as error:
         raise UnreadableError(error) from error
 
 
-def _outcome(
-    index: int, seconds: float, main: bytes | None, rest: Any, *, durable: bool
-) -> Outcome:
+def _outcome(raw: tuple[int, float, bytes | None, Any], durable: bool) -> Outcome:
     """Turn what the child sent into an outcome; a result that cannot be unpickled fails its call."""
+    index, seconds, main, rest = raw
     if main is None:
         return FailedCall(index, _rebuild(*rest), rest[2])
     try:
-        output = pickle.loads(main, buffers=rest)  # noqa: S301 - our own child's
+        output = pickle.loads(main, buffers=rest)
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         return FailedCall(index, *_unreadable_result(error))
     return Result(index, output, Payload(main, rest) if durable else None, seconds)
@@ -229,7 +232,7 @@ def _rebuild(name: str, message: str, text: str, pickled: bytes | None) -> BaseE
     exception: BaseException | None = None
     if pickled is not None:
         with contextlib.suppress(BaseException):  # unpickling runs the user's code
-            loaded = pickle.loads(pickled)  # noqa: S301 - our own child's
+            loaded = pickle.loads(pickled)
             exception = loaded if isinstance(loaded, BaseException) else None
     if exception is None:
         exception = RemoteError(f"{name}: {message}", name)

@@ -8,17 +8,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeAlias
 
+from . import config
 from ._options import Options, WorkerKind, checked_size
 from ._pool import Pool, wait
 from ._run import Job, as_completed, collect
-from . import config
 from .messages import WorkerRef
 from .process_worker import ProcessWorker
 
 Function: TypeAlias = Callable[..., Any]
 
 
-def chunk(  # noqa: PLR0913 - the signature is the contract
+def chunk(
     func: Function | None,
     parameters: Iterable[Any],
     actors: Sequence[WorkerRef] | None = None,
@@ -140,13 +140,13 @@ class Chunker:
     ([1, 2], [3])
     """
 
-    def __init__(  # noqa: PLR0913 - the signature is the contract
+    def __init__(
         self,
         func: Function | None = None,
         actors: Sequence[WorkerRef] | None = None,
         chunk_size: int | None = None,
         progress_bar: bool | None = None,
-        persistent: bool = False,  # noqa: FBT001, FBT002 - the order is the contract
+        persistent: bool = False,
         path: str | os.PathLike[str] | None = None,
         *,
         worker: WorkerKind = ProcessWorker,

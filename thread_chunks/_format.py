@@ -37,7 +37,10 @@ _HEADER = struct.Struct("<8sHHI16s32sQII")
 HOLDER_OFFSET = len(_OPEN) + 12
 HEADER_SIZE = len(_OPEN) + _HEADER.size + len(_CLOSE)
 
-_RECORD = struct.Struct("<4s8sQdQQHHII")
+_RECORD = struct.Struct("<4s8sQdQQHHI")  # and the checksum of these fields behind them
+_CRC = struct.Struct("<I")
+_RECORD_SIZE = _RECORD.size + _CRC.size
+_PART = struct.Struct("<Q")  # the length of one out-of-band buffer, before the payload
 _RECORD_MAGIC = b"\xfarec"
 
 LEGACY_START = b"\x8c\x19thread_chunks._checkpoint\x94\x8c\x0aCheckpoint\x94\x93"
@@ -60,7 +63,7 @@ class Record(NamedTuple):
     """One call that ended."""
 
     kind: int
-    index: int
+    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody calls
     seconds: float
     code: int
     main: Any
@@ -72,7 +75,7 @@ class Damage(NamedTuple):
 
     offset: int
     size: int
-    index: int | None
+    index: int | None  # type: ignore[assignment]
     """The call it belonged to, if that can still be told."""
     is_tail: bool
     """Whether nothing valid follows: a torn tail."""
@@ -132,6 +135,7 @@ def read(file: BinaryIO, path: str) -> Contents:
         if record is None:
             following = following or _find_record(file, offset + 1, size, header.salt)
             damages.append(Damage(offset, following - offset, index, following >= size))
+            file.seek(following)
         else:
             records.append(record)
             end = following
@@ -180,28 +184,37 @@ def _header_crc(*fields: Any) -> int:
 def _read_record(
     file: BinaryIO, offset: int, size: int, salt: bytes
 ) -> tuple[Record | None, int, int | None]:
-    """Read one record. Without one: where the next begins (0 if unknown) and whose it was."""
-    file.seek(offset)
-    data = file.read(_RECORD.size)
-    if len(data) < _RECORD.size:
-        return None, size, None
-    magic, mark, index, seconds, code, length, kind, parts, crc, head_crc = _RECORD.unpack(data)
-    if magic != _RECORD_MAGIC or mark != salt[:8] or zlib.crc32(data[:-4], zlib.crc32(salt)) != head_crc:
-        return None, 0, None
-    following = offset + _RECORD.size + length
+    """Read the record at the file's position. Without one: where the next begins (0 if unknown), and whose it was."""
+    data = file.read(_RECORD_SIZE)
+    if not _is_record_head(data, salt):
+        return None, 0 if len(data) == _RECORD_SIZE else size, None
+    _, _, index, seconds, code, length, kind, parts, crc = _RECORD.unpack_from(data)
+    following = offset + _RECORD_SIZE + length
     if following > size:
         return None, size, index
-    pieces = [bytearray(8 * parts)]
-    file.readinto(pieces[0])  # type: ignore[attr-defined]
-    lengths = struct.unpack(f"<{parts}Q", pieces[0])
-    if 8 * parts + sum(lengths) > length:
+    if not parts:
+        main = file.read(length)
+        record = Record(kind, index, seconds, code, main)
+        return (record if zlib.crc32(main) == crc else None), following, index
+    sizes = file.read(_PART.size * parts)
+    lengths = [length for (length,) in _PART.iter_unpack(sizes)]
+    if len(sizes) + sum(lengths) > length:
         return None, following, index
-    for piece in (length - 8 * parts - sum(lengths), *lengths):
-        pieces.append(bytearray(piece))
-        file.readinto(pieces[-1])  # type: ignore[attr-defined]
-    if _crc(pieces) != crc:
+    pieces = [bytearray(part) for part in (length - len(sizes) - sum(lengths), *lengths)]
+    for piece in pieces:
+        file.readinto(piece)  # type: ignore[attr-defined]
+    if _crc([sizes, *pieces]) != crc:
         return None, following, index
-    return Record(kind, index, seconds, code, pieces[1], pieces[2:]), following, index
+    return Record(kind, index, seconds, code, pieces[0], pieces[1:]), following, index
+
+
+def _is_record_head(data: bytes, salt: bytes) -> bool:
+    return data.startswith(_RECORD_MAGIC + salt[:8]) and _head_crc(data[:-4], salt) == data[-4:]
+
+
+def _head_crc(fields: bytes, salt: bytes) -> bytes:
+    """Checksum a record's fields; the salt makes records of another file invalid here."""
+    return _CRC.pack(zlib.crc32(fields, zlib.crc32(salt)))
 
 
 def _find_record(file: BinaryIO, offset: int, size: int, salt: bytes) -> int:
@@ -216,8 +229,8 @@ def _find_record(file: BinaryIO, offset: int, size: int, salt: bytes) -> int:
             offset += step
             continue
         file.seek(offset + found)
-        data = file.read(_RECORD.size)
-        if len(data) == _RECORD.size and zlib.crc32(data[:-4], zlib.crc32(salt)) == _RECORD.unpack(data)[-1]:
+        data = file.read(_RECORD_SIZE)
+        if len(data) == _RECORD_SIZE and _is_record_head(data, salt):
             return offset + found
         offset += found + 1
     return size
@@ -235,15 +248,16 @@ def _crc(pieces: Iterable[Any]) -> int:
 
 def record_pieces(record: Record, salt: bytes) -> list[Any]:
     """Lay a record out for writing; its buffers are not copied."""
-    buffers = [memoryview(buffer).cast("B") for buffer in record.buffers]
-    sizes = struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
-    pieces = [sizes, record.main, *buffers]
-    length = len(sizes) + len(record.main) + sum(buffer.nbytes for buffer in buffers)
-    head = _RECORD.pack(
-        _RECORD_MAGIC, salt[:8], record.index, record.seconds, record.code,
-        length, record.kind, len(buffers), _crc(pieces), 0,
-    )  # fmt: skip
-    return [head[:-4] + struct.pack("<I", zlib.crc32(head[:-4], zlib.crc32(salt))), *pieces]
+    kind, index, seconds, code, main, buffers = record
+    pieces = [main]
+    if buffers:
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        pieces = [b"".join(_PART.pack(view.nbytes) for view in views), main, *views]
+    length = sum(map(len, pieces))
+    fields = _RECORD.pack(
+        _RECORD_MAGIC, salt[:8], index, seconds, code, length, kind, len(buffers), _crc(pieces)
+    )
+    return [fields + _head_crc(fields, salt), *pieces]
 
 
 def header_bytes(salt: bytes, fingerprint: bytes, head: bytes) -> bytes:

@@ -64,7 +64,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
     if not isinstance(name, str):
         name = type(func).__name__
         bound.append(form(func))
-        func = getattr(type(func), "__call__")  # noqa: B004 - its code, not whether it has one
+        func = type(func).__call__
     code = code_form(func)
     if name == "<lambda>":
         bound.append(code or b"")
@@ -116,13 +116,14 @@ def _plain_form(rows: Sequence[tuple[Any, ...]]) -> Form:
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 5)
     pickler.fast = True
-    rows = [tuple(float("nan") if value != value else value for value in row) for row in rows] if _has_nan(rows) else rows  # noqa: PLR0124
+    if any(map(_is_nan, chain.from_iterable(rows))):
+        rows = [tuple(type(value)("nan") if _is_nan(value) else value for value in row) for row in rows]
     pickler.dump(rows)
     return out.getvalue()
 
 
-def _has_nan(rows: Sequence[tuple[Any, ...]]) -> bool:
-    return any(value != value for value in chain.from_iterable(rows))  # noqa: PLR0124 - only NaN is not itself
+def _is_nan(value: Any) -> bool:
+    return bool(value != value)  # noqa: PLR0124 - only NaN is not itself
 
 
 def call_form(call: Call) -> Form:
@@ -136,7 +137,11 @@ def explain_function(saved: FunctionIdentity, now: FunctionIdentity) -> str | No
         return f"the file holds results of {saved.name!r}, and this run is of {now.name!r}"
     if saved.key != now.key:
         what = "the code of the lambda" if now.name == "<lambda>" else "the bound arguments"
-        return f"{what} of {now.name!r} differs from the one saved" if now.name == "<lambda>" else f"{what} of {now.name!r} differ from those saved"
+        return (
+            f"{what} of {now.name!r} differs from the one saved"
+            if now.name == "<lambda>"
+            else f"{what} of {now.name!r} differ from those saved"
+        )
     return None
 
 
@@ -186,7 +191,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _says_equal(one: Any, other: Any) -> bool:
     """Ask objects that define equality themselves; caches in their state are not part of it."""
-    if type(one).__module__ in {"builtins", "numpy"} or type(one).__eq__ is object.__eq__:
+    if type(one).__module__ in {"builtins", "numpy"} or getattr(type(one), "__eq__", None) is object.__eq__:
         return False
     try:
         return (one == other) is True
@@ -203,5 +208,11 @@ def _first_difference(one: Call, other: Call) -> str:
         if key not in now:
             return f"argument {key!r} is gone (it was {shown(saved[key])})"
         if not _same(saved[key], now[key]):
-            return f"argument {key!r} was {shown(saved[key])} and is now {shown(now[key])}"
+            was, is_now = shown(saved[key]), shown(now[key])
+            if was == is_now:
+                was, is_now = (
+                    f"{text} ({type(value).__qualname__})"
+                    for text, value in ((was, saved[key]), (is_now, now[key]))
+                )
+            return f"argument {key!r} was {was} and is now {is_now}"
     return "its arguments"

@@ -51,7 +51,9 @@ def _call(index: int, entry: Any) -> Call:
             msg = f"parameters[{index}] is a mapping of keyword arguments, so its keys must be strings: {shown(entry)}"
             raise TypeError(msg)
         return Call(index, (), dict(entry))
-    is_row = isinstance(entry, (Sequence, np.ndarray)) and not isinstance(entry, (str, bytes, bytearray, memoryview))
+    is_row = isinstance(entry, (Sequence, np.ndarray)) and not isinstance(
+        entry, (str, bytes, bytearray, memoryview)
+    )
     if is_row and getattr(entry, "ndim", 1) > 0:
         return Call(index, tuple(entry), {})
     msg = (
@@ -62,7 +64,7 @@ def _call(index: int, entry: Any) -> Call:
 
 
 def shown(value: Any) -> str:
-    """Show a value in one short line; its type too, where the text alone may mislead.
+    """Show a value in one short line.
 
     Parameters
     ----------
@@ -81,4 +83,4 @@ def shown(value: Any) -> str:
         text = " ".join(shorten.repr(value).split())
     except Exception:  # noqa: BLE001 - the user's __repr__ may do anything
         text = f"a {type(value).__qualname__}"
-    return text if type(value) in {int, float, bool, str, bytes, type(None)} else f"{text} ({type(value).__qualname__})"
+    return text

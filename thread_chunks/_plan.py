@@ -211,7 +211,9 @@ class Plan:
         self._idle.pop(worker, None)
         self.workers -= 1
         if self.workers < 1 and not self._is_over and self._has_work():
-            self._fail_run(RunStoppedError("every worker was stopped by someone else before the run was over"))
+            self._fail_run(
+                RunStoppedError("every worker was stopped by someone else before the run was over")
+            )
         return self._proceed([])
 
     def results_saved(self, indices: Iterable[int]) -> list[Action]:
@@ -301,12 +303,13 @@ class Plan:
         last = self._last_size.get(worker, 0)
         if self.policy.one_by_one or not last or not self._cost.seconds:
             return 1
-        fair = len(self._pending) // (_FAIR_PARTS * max(1, self.workers))
+        fair = len(self._pending) / (_FAIR_PARTS * max(1, self.workers))
         limits = (
             config.chunk_seconds / self._cost.seconds,
             config.chunk_bytes / max(self._cost.size, 1),
             config.chunk_growth * last,
-            fair,
+            max(fair, config.smallest_chunk_seconds / self._cost.seconds),
+            len(self._pending),
         )
         return max(1, int(min(limits)))
 

@@ -4,8 +4,8 @@ One rule: workers that the user started are never stopped here. This room knows
 worker classes and nothing of runs.
 """
 
-import inspect
 import functools
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,7 +90,9 @@ class Pool:
             raise ValueError(msg)
         for number, actor in enumerate(actors):
             if not isinstance(actor, pykka.ActorRef) or not issubclass(actor.actor_class, Worker):
-                msg = f"actors[{number}] must be a started worker, such as ThreadWorker.start(), not {actor!r}"
+                msg = (
+                    f"actors[{number}] must be a started worker, such as ThreadWorker.start(), not {actor!r}"
+                )
                 raise TypeError(msg)
             if not actor.is_alive():
                 msg = f"actors[{number}] was stopped; start another with {actor.actor_class.__name__}.start(...)"

@@ -8,15 +8,14 @@ actors.
 import io
 import pickle
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._checkpoint import (
     Checkpoint,
+    RawResult,
     assemble,
-    difference,
-    keep_results,
     pickle_head,
     plain,
     read_any,
@@ -24,7 +23,7 @@ from ._checkpoint import (
     unsaved,
 )
 from ._format import RESULT, is_legacy
-from ._identity import FunctionIdentity, call_form, codes_differ, explain_function, fingerprint
+from ._identity import FunctionIdentity, call_form, explain_function, fingerprint
 from ._log import Log
 from ._parameters import read_calls
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
@@ -38,6 +37,8 @@ class OpenedRun:
     checkpoint: Checkpoint
     log: Log
     warnings: list[Warning] = field(default_factory=list)
+    is_fresh: bool = False
+    """Whether the file was begun by this run."""
 
 
 def open_run(
@@ -73,7 +74,7 @@ def open_run(
     try:
         if not log.size:
             log.replace(head, digest)
-            return OpenedRun(fresh, log)
+            return OpenedRun(fresh, log, is_fresh=True)
         opened = _open_existing(log, fresh, head, digest, calls, on_mismatch)
         opened.warnings.extend(_changed_code(opened.checkpoint, identity))
     except BaseException:
@@ -93,10 +94,10 @@ def _open_existing(
         saved = assemble(contents, log.path)
         is_damaged = not all(damage.is_tail for damage in contents.damages)
     is_same = not is_old_format and log.fingerprint == digest
-    if not is_same and (reason := difference(saved, fresh)) is not None:
+    if not is_same and (reason := fresh.difference(saved)) is not None:
         opened = _open_mismatched(log, fresh, head, digest, saved, calls, reason, on_mismatch)
     else:
-        keep_results(saved, fresh)
+        fresh.keep_results(saved)
         if is_damaged or not is_same:
             # A damaged file is set aside as evidence; another format is fully carried over.
             log.replace(pickle_head(fresh, _sections(fresh)), digest, keep_old=is_damaged)
@@ -105,7 +106,7 @@ def _open_existing(
     return opened
 
 
-def _open_mismatched(  # noqa: PLR0913 - everything about both runs
+def _open_mismatched(
     log: Log, fresh: Checkpoint, head: bytes, digest: bytes,
     saved: Checkpoint, calls: Sequence[Call], reason: str, on_mismatch: str,
 ) -> OpenedRun:  # fmt: skip
@@ -123,7 +124,9 @@ def _open_mismatched(  # noqa: PLR0913 - everything about both runs
     backup = log.replace(head, digest, keep_old=not is_lossless)
     if backup is None:
         return OpenedRun(fresh, log)
-    return OpenedRun(fresh, log, [CheckpointRestartedWarning(restarted_text(log.path, backup, reason, fresh.done))])
+    return OpenedRun(
+        fresh, log, [CheckpointRestartedWarning(restarted_text(log.path, backup, reason, fresh.done))]
+    )
 
 
 def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
@@ -136,14 +139,14 @@ def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
     for call in calls:
         if found := places.get(call_form(call)):
             index = found[0]
-            fresh.add_result(call.index, saved.output[index], saved.seconds[index] or 0.0, saved._codes[index])  # noqa: SLF001
+            fresh.copy_result(call.index, saved, index)
             used.add(index)
             if len(found) > 1:
                 found.pop(0)
     return len(used) == saved.done
 
 
-def fold(checkpoint: Checkpoint, log: Log) -> None:
+def fold(checkpoint: Checkpoint, log: Log, results: Mapping[int, RawResult] | None) -> None:
     """Rewrite a finished file as one plain pickle; results are copied as they were pickled.
 
     Parameters
@@ -152,18 +155,22 @@ def fold(checkpoint: Checkpoint, log: Log) -> None:
         The checkpoint that the file belongs to.
     log
         Its file.
+    results
+        Every result as it was pickled; ``None`` to read them from the file.
 
     Raises
     ------
     OSError
         If it cannot be written; the file is as it was.
     """
-    contents = log.read()
-    results = _HeadReader(io.BytesIO(contents.head)).load().results
-    for record in contents.records:
-        if record.kind == RESULT:
-            results[record.index] = plain(record.main, record.buffers)
-    log.replace(pickle_head(checkpoint, results), contents.header.fingerprint)
+    if results is None:
+        contents = log.read()
+        results = _HeadReader(io.BytesIO(contents.head)).load().results | {
+            record.index: plain(record.main, record.buffers)
+            for record in contents.records
+            if record.kind == RESULT
+        }
+    log.replace(pickle_head(checkpoint, results), log.fingerprint)
 
 
 def new_checkpoint(identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:
@@ -184,7 +191,9 @@ def new_checkpoint(identity: FunctionIdentity, parameters: list[Any]) -> Checkpo
 
 def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:
     count = len(parameters)
-    checkpoint = unsaved(Checkpoint, (identity.name, parameters, [None] * count, [False] * count, 0, 0, path), {})
+    checkpoint: Checkpoint = unsaved(
+        Checkpoint, (identity.name, parameters, [None] * count, [False] * count, 0, 0, path), {}
+    )
     checkpoint._key = identity.key  # noqa: SLF001
     return checkpoint
 
@@ -207,10 +216,7 @@ class _HeadReader(pickle.Unpickler):
 
 
 def _changed_code(checkpoint: Checkpoint, identity: FunctionIdentity) -> Iterable[Warning]:
-    older = sum(
-        done and codes_differ(code, identity.code)
-        for done, code in zip(checkpoint.completed, checkpoint._codes, strict=True)  # noqa: SLF001
-    )
+    older = checkpoint.count_older(identity.code)
     if older:
         yield FunctionChangedWarning(
             f"the code of {identity.name!r} changed: {older} of {checkpoint.done} results in "

@@ -79,7 +79,7 @@ class Job:
     chunk_size: int
 
     @classmethod
-    def read(  # noqa: PLR0913 - the signature of chunk, once more
+    def read(
         cls,
         func: Callable[..., Any] | None,
         parameters: Iterable[Any],
@@ -361,7 +361,7 @@ class _Run:
     def _note_what_is_safe(self, error: BaseException, closed: CheckpointClosed | None) -> None:
         if self._job.path is None or closed is None:
             return
-        path = os.path.relpath(self._job.path)
+        path = min(os.path.relpath(self._job.path), self._job.path, key=len)
         _add_note(
             error,
             f"{closed.saved} of {len(self._job.calls)} results are safe in {path}; "

@@ -18,7 +18,7 @@ from typing import Any
 import pykka
 
 from . import config
-from ._checkpoint import Checkpoint
+from ._checkpoint import Checkpoint, RawResult, plain
 from ._format import FAILURE, RESULT, Record
 from ._identity import FunctionIdentity
 from ._log import Log
@@ -75,6 +75,7 @@ class CheckpointWriter(pykka.ThreadingActor):
         self._log: Log | None = None
         self._waiting: list[Outcome] = []
         self._unsaved: list[Record] = []
+        self._raw: dict[int, RawResult] | None = None
         self._unreported: list[Result] = []
         self._supervisor: pykka.ActorRef[Any] | None = None
 
@@ -124,6 +125,7 @@ class CheckpointWriter(pykka.ThreadingActor):
             return CheckpointOpened(tuple(range(len(self._calls))), (), ())
         opened = open_run(self._path, self._identity, self._parameters, self._calls, self._on_mismatch)
         self._checkpoint, self._log = opened.checkpoint, opened.log
+        self._raw = {} if opened.is_fresh else None
         states = list(enumerate(self._checkpoint.completed))
         return CheckpointOpened(
             tuple(index for index, is_completed in states if not is_completed),
@@ -142,9 +144,7 @@ class CheckpointWriter(pykka.ThreadingActor):
         if self._checkpoint is None:
             return
         outcomes, self._waiting = self._waiting, []
-        self._unreported += [
-            outcome._replace(payload=None) for outcome in outcomes if isinstance(outcome, Result)
-        ]
+        self._unreported += [outcome for outcome in outcomes if isinstance(outcome, Result)]
         error = self._commit(outcomes)
         results = tuple(self._unreported)
         if error is None:
@@ -166,17 +166,26 @@ class CheckpointWriter(pykka.ThreadingActor):
             self._log.append(self._unsaved)
         except OSError as error:
             return error
+        self._keep_for_folding()
         self._unsaved.clear()
         return None
+
+    def _keep_for_folding(self) -> None:
+        """Remember what a fold will need, as long as there will be one: it saves reading it back."""
+        assert self._log is not None
+        if self._raw is not None and self._log.record_bytes > config.fold_bytes:
+            self._raw = None
+        if self._raw is not None:
+            for record in self._unsaved:
+                if record.kind == RESULT:
+                    self._raw[record.index] = plain(record.main, record.buffers)
 
     def _note(self, outcome: Outcome) -> None:
         assert self._checkpoint is not None
         if isinstance(outcome, FailedCall):
             self._checkpoint.add_failure(outcome.index, outcome.traceback)
         else:
-            self._checkpoint.add_result(
-                outcome.index, outcome.output, outcome.seconds, self._identity.code
-            )
+            self._checkpoint.add_result(outcome.index, outcome.output, outcome.seconds, self._identity.code)
 
     def _record(self, outcome: Outcome) -> Record:
         if isinstance(outcome, FailedCall):
@@ -200,8 +209,9 @@ class CheckpointWriter(pykka.ThreadingActor):
             if self._unsaved:
                 log.append(self._unsaved)
                 self._unsaved.clear()
+                self._raw = None
             if checkpoint.done == len(self._calls) and 0 < log.record_bytes <= config.fold_bytes:
-                fold(checkpoint, log)
+                fold(checkpoint, log, self._raw)
         except OSError as error:
             if self._unsaved:
                 warnings.append(_unsaved_warning(log.path, len(self._unsaved), error))

@@ -15,6 +15,10 @@ chunk_seconds: float = 0.03
 """Seconds of work that one chunk of very short calls should hold. Handing out a
 chunk costs about 0.1 ms, so 30 ms keeps that cost under one per cent."""
 
+smallest_chunk_seconds: float = 0.001
+"""Seconds of work that a chunk should hold even when only a fair part of the rest
+is to be given out: at the end of a run of very short calls, too."""
+
 lease_seconds: float = 0.1
 """Seconds after which a worker starts no further call of its chunk but gives the
 rest back, so that one unexpectedly long call never holds up the others."""

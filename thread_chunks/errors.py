@@ -98,7 +98,7 @@ class RemoteError(ThreadChunksError, RuntimeError):
         return str(self.args[0])
 
 
-class RemoteTraceback(ThreadChunksError):
+class RemoteTraceback(ThreadChunksError):  # noqa: N818 - it is shown as a traceback, never raised
     """The traceback of a call as the worker saw it: the cause of the exception that is raised."""
 
     def __str__(self) -> str:

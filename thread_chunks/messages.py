@@ -44,7 +44,7 @@ class Payload(NamedTuple):
 class Call(NamedTuple):
     """One call of the function: ``func(*args, **kwargs)``."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody calls
     """Its place in the parameter list."""
     args: tuple[Any, ...]
     """The positional arguments."""
@@ -55,7 +55,7 @@ class Call(NamedTuple):
 class Result(NamedTuple):
     """A call that returned."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     """Which call."""
     output: Any
     """What it returned."""
@@ -68,7 +68,7 @@ class Result(NamedTuple):
 class FailedCall(NamedTuple):
     """A call that raised, or that took its worker down."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     """Which call."""
     exception: BaseException
     """What it raised, its remote traceback as the ``__cause__``."""
@@ -251,7 +251,7 @@ class ResultsSaved:
     """These results are durable (or, without a path, held in memory)."""
 
     results: tuple[Result, ...]
-    """The results, their payloads dropped."""
+    """The results."""
 
 
 @dataclass(frozen=True, slots=True)

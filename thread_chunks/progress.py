@@ -140,7 +140,7 @@ def _bar_class() -> type[Any]:
     """Make a tqdm class of our own: without tqdm's monitor thread and lock between processes."""
     from tqdm import auto  # noqa: PLC0415 - slow to import, and not everyone wants a bar
 
-    class RunBar(auto.tqdm):  # type: ignore[misc]
+    class RunBar(auto.tqdm):  # type: ignore[type-arg]
         monitor_interval = 0
 
     RunBar.set_lock(threading.RLock())

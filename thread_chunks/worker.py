@@ -214,7 +214,7 @@ class Worker(pykka.ThreadingActor):
         try:
             if self._func is None:
                 msg = "this worker holds no function: pass func, or start the actor with one"
-                raise ValueError(msg)  # noqa: TRY301
+                raise ValueError(msg)
             output = self.execute(self._func, *call.args, **call.kwargs)
             seconds = time.perf_counter() - start
             durable = self._run is not None and self._run.durable
