@@ -381,7 +381,7 @@ class Checkpoint(SaveableObject):
             The checkpoint, and whether it was loaded.
         """
         wanted = unsaved(cls, args, kwargs)
-        wanted._dependencies = dict(dependencies or {})  # noqa: SLF001
+        wanted._dependencies = dict(dependencies or {})
         if wanted.path is not None and os.path.exists(wanted.path) and os.path.getsize(wanted.path):
             saved = cls.load(wanted.path)
             if wanted.difference(saved) is None:
@@ -462,7 +462,7 @@ def pickle_head(checkpoint: Checkpoint, results: Mapping[int, Any]) -> bytes:
 def read_any(log: Log) -> Checkpoint:
     """Read the checkpoint of a locked file, of either format."""
     with open(log.path, "rb") as file:
-        return Checkpoint._load(file)  # noqa: SLF001
+        return Checkpoint._load(file)
 
 
 def assemble(contents: Contents, path: str) -> Any:
@@ -479,13 +479,13 @@ def assemble(contents: Contents, path: str) -> Any:
         msg = f"{path} holds a {type(checkpoint).__qualname__} and not a Checkpoint; it was left alone"
         raise NotACheckpointError(msg)
     for record in contents.records:
-        checkpoint._apply(record)  # noqa: SLF001
+        checkpoint._apply(record)
     for damage in contents.damages:
         if damage.is_tail and is_held(contents.header):
             continue  # a run is writing this very record
         whose = "" if damage.index is None else f" of call {damage.index}"
         what = "a torn tail" if damage.is_tail else "a damaged record"
-        checkpoint._note(  # noqa: SLF001
+        checkpoint._note(
             f"{path}: {what}{whose}, {damage.size} bytes at byte {damage.offset}, was left out; "
             f"{checkpoint.done} of {len(checkpoint.parameters)} results are whole"
         )

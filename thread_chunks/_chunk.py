@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeAlias
 
 from . import config
+from ._job import Job
 from ._options import Options, WorkerKind, checked_size
 from ._pool import Pool, wait
-from ._run import Job, as_completed, collect
+from ._run import as_completed, collect
 from .messages import WorkerRef
 from .process_worker import ProcessWorker
 

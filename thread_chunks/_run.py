@@ -10,25 +10,22 @@ import os
 import queue
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import pykka
 
 from . import config, progress
-from ._checkpoint import Checkpoint
 from ._identity import identify
-from ._options import Options, checked_size, threads_per_call, worker_class
-from ._parameters import read_calls, shown
-from ._plan import RunPolicy
+from ._job import Job
+from ._options import threads_per_call, worker_class
+from ._parameters import shown
 from ._pool import Pool, ask, pickle_function, wait
 from ._supervisor import Crew, Supervisor
 from ._writer import CheckpointWriter
 from .errors import CheckpointFailedWarning, Failure, RunStoppedError, WorkerDiedError
 from .messages import (
-    Call,
     CallFailed,
     CheckpointClosed,
     CheckpointOpened,
@@ -46,79 +43,6 @@ from .messages import (
 
 log = logging.getLogger("thread_chunks")
 log.addHandler(logging.NullHandler())
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the user asked for, read and checked.
-
-    Attributes
-    ----------
-    func : callable or None
-        The function; ``None`` for the workers' own.
-    parameters : list
-        The entries as they were given.
-    calls : list of Call
-        The same, as calls.
-    path : str or None
-        The checkpoint file.
-    has_bar : bool
-        Whether to show progress.
-    options : Options
-        Everything else.
-    chunk_size : int
-        How many calls may run at the same time.
-    """
-
-    func: Callable[..., Any] | None
-    parameters: list[Any]
-    calls: list[Call]
-    path: str | None
-    has_bar: bool
-    options: Options
-    chunk_size: int
-
-    @classmethod
-    def read(
-        cls,
-        func: Callable[..., Any] | None,
-        parameters: Iterable[Any],
-        path: str | os.PathLike[str] | None,
-        progress_bar: bool | None,
-        options: Options,
-        chunk_size: int | None,
-    ) -> Self:
-        """Check everything that can be checked before anything starts.
-
-        Parameters
-        ----------
-        func, parameters, path, progress_bar, options, chunk_size
-            As the user gave them.
-
-        Returns
-        -------
-        Job
-            Ready to run.
-        """
-        if func is not None and not callable(func):
-            msg = f"func must be a function, not {func!r}"
-            raise TypeError(msg)
-        entries, calls = read_calls(parameters)
-        name = None if path is None else os.path.abspath(Checkpoint._updatepathroot(path) or "")  # noqa: SLF001
-        has_bar = config.progress_bar if progress_bar is None else progress_bar
-        return cls(func, entries, calls, name, bool(has_bar), options, checked_size(chunk_size))
-
-    @property
-    def policy(self) -> RunPolicy:
-        """The rules for the plan."""
-        return RunPolicy(
-            stop_at_failure=self.options.on_error == "raise",
-            retries=self.options.retries,
-            one_by_one=self.options.timeout is not None,
-            call_restarts=config.call_restarts,
-            restart_budget=config.restart_budget * self.chunk_size,
-            restart_seconds=config.restart_seconds,
-        )
 
 
 def collect(job: Job, pool: Pool | None = None) -> list[Any]:
@@ -194,11 +118,11 @@ class _Run:
             self._start(opened)
             for event in self._news():
                 yield from self._take(event)
+            closed = self._stop()
+            yield from self._late_results(closed)
         except BaseException as error:
             self._note_what_is_safe(error, self._stop())
             raise
-        closed = self._stop()
-        yield from self._late_results(closed)
         self.outputs = closed.outputs if closed else []
         self._finish(closed)
 

@@ -76,6 +76,7 @@ class CheckpointWriter(pykka.ThreadingActor):
         self._waiting: list[Outcome] = []
         self._unsaved: list[Record] = []
         self._raw: dict[int, RawResult] | None = None
+        self._closed: CheckpointClosed | None = None
         self._unreported: list[Result] = []
         self._supervisor: pykka.ActorRef[Any] | None = None
 
@@ -196,14 +197,20 @@ class CheckpointWriter(pykka.ThreadingActor):
         return Record(RESULT, outcome.index, outcome.seconds, self._identity.code, main, buffers)
 
     def _close(self) -> CheckpointClosed | None:
-        """Save what waits, fold, release the file. What cannot be folded stays as it is."""
+        """Save what waits, and release the file."""
         self._flush()
         checkpoint, self._checkpoint = self._checkpoint, None
         if checkpoint is None:
-            return None
+            return self._closed  # asked twice, by a second Ctrl-C
         if self._log is None:
-            return CheckpointClosed(checkpoint.output, 0)
-        log, self._log = self._log, None
+            self._closed = CheckpointClosed(checkpoint.output, 0)
+        else:
+            self._closed = self._close_file(checkpoint, self._log)
+            self._log = None
+        return self._closed
+
+    def _close_file(self, checkpoint: Checkpoint, log: Log) -> CheckpointClosed:
+        """Try once more to save what could not be saved; fold a finished file."""
         warnings: list[Warning] = []
         try:
             if self._unsaved:

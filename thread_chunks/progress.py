@@ -121,11 +121,15 @@ class _Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._last = ""
 
     def write(self, text: str) -> int:
-        """Write one state of the bar as one line; tqdm's own line ends add nothing."""
+        """Write one state of the bar as one line; line ends and repetitions add nothing."""
         line = text.strip("\r\n")
-        return self._stream.write(f"{line}\n") if line.strip() else 0
+        if not line.strip() or line == self._last:
+            return 0
+        self._last = line
+        return self._stream.write(f"{line}\n")
 
     def flush(self) -> None:
         """Pass it on."""
