@@ -26,19 +26,25 @@ import os
 import pickle
 import queue
 import signal
-import socket
 import struct
 import sys
 import threading
 import time
-import traceback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Stream(Protocol):
+        """What both ends of the conversation are: a socket in the parent, a `Descriptor` here."""
+
+        def send(self, data: memoryview, /) -> int: ...
+        def recv_into(self, buffer: memoryview, /) -> int: ...
+
 
 OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
+PIECE = 1 << 30  # the kernel moves no more than 2 GiB at once
 MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
 FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
@@ -73,22 +79,22 @@ def dump(value: Any) -> tuple[bytes, list[memoryview]]:
         return cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band), buffers
 
 
-def send(sock: socket.socket, message: Any, check: Callable[[], None] | None = None) -> int:
+def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) -> int:
     """Write one message. With a time-out on the socket, `check` is called at each, to raise or go on."""
     body, buffers = dump(message)
     parts = [body, *buffers]
     head = struct.pack(f"<I{len(parts)}Q", len(parts), *map(_size, parts))
-    _write(sock, head + body, check)
+    _write(stream, head + body, check)
     for buffer in buffers:
-        _write(sock, buffer, check)
+        _write(stream, buffer, check)
     return len(body) + sum(buffer.nbytes for buffer in buffers)
 
 
-def receive(sock: socket.socket, check: Callable[[], None] | None = None) -> Any:
+def receive(stream: Stream, check: Callable[[], None] | None = None) -> Any:
     """Read one message, as `send` wrote it; an `EOFError` if the other end is gone."""
-    (count,) = struct.unpack("<I", _read(sock, 4, check))
-    sizes = struct.unpack(f"<{count}Q", _read(sock, 8 * count, check))
-    body, *buffers = [_read(sock, size, check) for size in sizes]
+    (count,) = struct.unpack("<I", _read(stream, 4, check))
+    sizes = struct.unpack(f"<{count}Q", _read(stream, 8 * count, check))
+    body, *buffers = [_read(stream, size, check) for size in sizes]
     return pickle.loads(body, buffers=buffers)
 
 
@@ -96,21 +102,21 @@ def _size(part: Any) -> int:
     return memoryview(part).nbytes
 
 
-def _write(sock: socket.socket, data: Any, check: Callable[[], None] | None) -> None:
+def _write(stream: Stream, data: Any, check: Callable[[], None] | None) -> None:
     view = memoryview(data).cast("B")
     while view:
         try:
-            view = view[sock.send(view) :]
+            view = view[stream.send(view) :]
         except TimeoutError:
             _look_up(check)
 
 
-def _read(sock: socket.socket, size: int, check: Callable[[], None] | None) -> bytearray:
+def _read(stream: Stream, size: int, check: Callable[[], None] | None) -> bytearray:
     data = bytearray(size)
     view = memoryview(data)
     while view:
         try:
-            count = sock.recv_into(view)
+            count = stream.recv_into(view)
         except TimeoutError:
             _look_up(check)
             continue
@@ -149,6 +155,8 @@ def describe(error: BaseException) -> tuple[str, str, str, bytes | None]:
         message = str(error)
     except BaseException:
         message = "(its message cannot be shown)"
+    import traceback
+
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:
@@ -208,21 +216,36 @@ class Runner:
             return ()
 
 
+class Descriptor:
+    """The child's end of the socket, without the slow import of the socket module."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def send(self, data: memoryview) -> int:
+        """Write some bytes; return how many."""
+        return os.write(self.number, data[:PIECE])
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Read some bytes; return how many, 0 if the other end is gone."""
+        return os.readv(self.number, [buffer[:PIECE]])
+
+
 # --- the three threads ------------------------------------------------------------
 
 
-def read_messages(sock: socket.socket, inbox: queue.SimpleQueue[Any]) -> None:
+def read_messages(stream: Stream, inbox: queue.SimpleQueue[Any]) -> None:
     """Feed the inbox; without a parent, end this process, whatever it is doing."""
     try:
-        while (message := receive(sock)) is not DONE:
+        while (message := receive(stream)) is not DONE:
             inbox.put(message)
         inbox.put(DONE)
-        receive(sock)
+        receive(stream)
     except (EOFError, OSError):
         os._exit(1)
 
 
-def send_outcomes(sock: socket.socket, outbox: queue.SimpleQueue[Any]) -> None:
+def send_outcomes(stream: Stream, outbox: queue.SimpleQueue[Any]) -> None:
     """Empty the outbox into the socket, everything that waits as one message."""
     die_with_parent()
     while True:
@@ -230,7 +253,7 @@ def send_outcomes(sock: socket.socket, outbox: queue.SimpleQueue[Any]) -> None:
         while not outbox.empty():
             batch.append(outbox.get())
         try:
-            send(sock, batch)
+            send(stream, batch)
         except OSError:
             os._exit(1)
 
@@ -252,15 +275,15 @@ def main(descriptor: int) -> None:
     """Run calls until told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    sock = socket.socket(fileno=descriptor)
-    sock.set_inheritable(False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+    os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only signature
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(line_buffering=True)
+    stream = Descriptor(descriptor)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=read_messages, args=(sock, inbox), daemon=True).start()
-    threading.Thread(target=send_outcomes, args=(sock, outbox), daemon=True).start()
+    threading.Thread(target=read_messages, args=(stream, inbox), daemon=True).start()
+    threading.Thread(target=send_outcomes, args=(stream, outbox), daemon=True).start()
     Runner(inbox, outbox).loop()
 
 

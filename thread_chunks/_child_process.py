@@ -20,7 +20,7 @@ import cloudpickle
 
 from . import _child, config
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
-from .messages import Call, FailedCall, Outcome, Payload, Result
+from .messages import NOT_PICKLED, Call, FailedCall, Outcome, Result
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -215,7 +215,7 @@ def _outcome(raw: tuple[int, float, bytes | None, Any], durable: bool) -> Outcom
         output = pickle.loads(main, buffers=rest)
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         return FailedCall(index, *_unreadable_result(error))
-    return Result(index, output, Payload(main, rest) if durable else None, seconds)
+    return Result(index, output, (main, rest) if durable else NOT_PICKLED, seconds)
 
 
 def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:

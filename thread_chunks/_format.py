@@ -246,18 +246,23 @@ def _crc(pieces: Iterable[Any]) -> int:
 # --- writing --------------------------------------------------------------------
 
 
-def record_pieces(record: Record, salt: bytes) -> list[Any]:
-    """Lay a record out for writing; its buffers are not copied."""
-    kind, index, seconds, code, main, buffers = record
-    pieces = [main]
-    if buffers:
-        views = [memoryview(buffer).cast("B") for buffer in buffers]
-        pieces = [b"".join(_PART.pack(view.nbytes) for view in views), main, *views]
-    length = sum(map(len, pieces))
-    fields = _RECORD.pack(
-        _RECORD_MAGIC, salt[:8], index, seconds, code, length, kind, len(buffers), _crc(pieces)
-    )
-    return [fields + _head_crc(fields, salt), *pieces]
+def record_pieces(records: Iterable[Record], salt: bytes) -> list[Any]:
+    """Lay records out for writing; buffers are not copied."""
+    mark, start = salt[:8], zlib.crc32(salt)
+    pieces: list[Any] = []
+    for kind, index, seconds, code, main, buffers in records:
+        payload = [main] if not buffers else _with_parts(main, buffers)
+        length = len(main) if not buffers else sum(map(len, payload))
+        crc = zlib.crc32(main) if not buffers else _crc(payload)
+        fields = _RECORD.pack(_RECORD_MAGIC, mark, index, seconds, code, length, kind, len(buffers), crc)
+        pieces += (fields, _CRC.pack(zlib.crc32(fields, start)))
+        pieces += payload
+    return pieces
+
+
+def _with_parts(main: Any, buffers: Sequence[Any]) -> list[Any]:
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    return [b"".join(_PART.pack(view.nbytes) for view in views), main, *views]
 
 
 def header_bytes(salt: bytes, fingerprint: bytes, head: bytes) -> bytes:

@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ._format import HEADER_SIZE, HOLDER_OFFSET, Contents, Record, header_bytes, read, record_pieces
@@ -109,7 +109,7 @@ class Log:
         """
         if not self._is_trusted or not os.fstat(self._descriptor).st_nlink:
             self._rewrite()  # fsync failed before, or someone deleted the file
-        pieces = [piece for record in records for piece in record_pieces(record, self._salt)]
+        pieces = record_pieces(records, self._salt)
         try:
             if self.size != self.end:
                 self._cut_tail()
@@ -175,8 +175,7 @@ class Log:
             os.fchmod(descriptor, stat.S_IMODE(os.fstat(self._descriptor).st_mode))
             pieces = [header_bytes(salt, fingerprint, head), head]
             end = _write(descriptor, pieces)
-            for record in records:
-                end += _write(descriptor, record_pieces(record, salt))
+            end += _write(descriptor, record_pieces(records, salt))
             os.fsync(descriptor)
             backup = self._set_aside() if keep_old else None
             os.replace(temporary, self.path)
@@ -229,22 +228,18 @@ def _holder(descriptor: int) -> int | None:
     return int.from_bytes(start[HOLDER_OFFSET : HOLDER_OFFSET + 4], "little") or None
 
 
-def _joined_pieces(pieces: Iterable[Any]) -> Iterator[Any]:
+def _joined_pieces(pieces: Sequence[Any]) -> Iterator[Any]:
     """Join small pieces, so that many small records cost one write."""
-    small = bytearray()
-    for piece in pieces:
-        if len(piece) < _JOIN_BYTES:
-            small += piece
-            continue
-        if small:
-            yield small
-            small = bytearray()
-        yield piece
-    if small:
-        yield small
+    start = 0
+    for number, piece in enumerate(pieces):
+        if len(piece) >= _JOIN_BYTES:
+            yield b"".join(pieces[start:number])
+            yield piece
+            start = number + 1
+    yield b"".join(pieces[start:])
 
 
-def _write(descriptor: int, pieces: Iterable[Any]) -> int:
+def _write(descriptor: int, pieces: Sequence[Any]) -> int:
     written = 0
     for piece in _joined_pieces(pieces):
         view = memoryview(piece).cast("B")

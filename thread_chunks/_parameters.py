@@ -13,6 +13,8 @@ import numpy as np
 from . import config
 from .messages import Call
 
+_NO_KWARGS: dict[str, Any] = {}  # shared by all calls, so that it is pickled once
+
 
 def read_calls(parameters: Iterable[Any]) -> tuple[list[Any], list[Call]]:
     """Read a parameter list once and turn each entry into a call.
@@ -40,12 +42,13 @@ def read_calls(parameters: Iterable[Any]) -> tuple[list[Any], list[Call]]:
         )
         raise TypeError(msg)
     entries = list(parameters)
-    return entries, [_call(index, entry) for index, entry in enumerate(entries)]
+    return entries, [
+        Call(index, tuple(entry), _NO_KWARGS) if type(entry) in {list, tuple} else _call(index, entry)
+        for index, entry in enumerate(entries)
+    ]
 
 
 def _call(index: int, entry: Any) -> Call:
-    if type(entry) is list or type(entry) is tuple:
-        return Call(index, tuple(entry), {})
     if isinstance(entry, Mapping):
         if not all(isinstance(key, str) for key in entry):
             msg = f"parameters[{index}] is a mapping of keyword arguments, so its keys must be strings: {shown(entry)}"
@@ -55,7 +58,7 @@ def _call(index: int, entry: Any) -> Call:
         entry, (str, bytes, bytearray, memoryview)
     )
     if is_row and getattr(entry, "ndim", 1) > 0:
-        return Call(index, tuple(entry), {})
+        return Call(index, tuple(entry), _NO_KWARGS)
     msg = (
         f"parameters[{index}] is {shown(entry)}, but each entry must be a list of arguments: "
         f"write [{shown(entry)}] for a function of one argument, so [[1], [2]] and not [1, 2]"

@@ -167,11 +167,10 @@ class Plan:
                 continue
             del chunk.left[outcome.index]
             if isinstance(outcome, Result):
-                chunk.seconds += max(outcome.seconds, config.call_overhead_seconds)
+                chunk.seconds += outcome.seconds
                 self._unsaved.add(outcome.index)
                 saves.append(outcome)
             else:
-                chunk.seconds += config.call_overhead_seconds
                 saves.extend(self._failed(outcome, actions))
         if saves:
             actions.insert(0, Save(tuple(saves)))
@@ -268,7 +267,7 @@ class Plan:
         self._pending.extendleft(reversed(chunk.left))
         self._idle[worker] = None
         if finished := chunk.size - len(chunk.left):
-            self._cost.learn(chunk.seconds / finished, chunk_bytes / finished)
+            self._cost.learn(chunk.seconds / finished + config.call_overhead_seconds, chunk_bytes / finished)
 
     def _fail_run(self, error: BaseException) -> None:
         self._is_stopping = True

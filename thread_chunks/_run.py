@@ -82,7 +82,8 @@ def as_completed(job: Job, pool: Pool) -> Iterator[tuple[int, Any]]:
         The index and the output of a call; a `Failure` under ``on_error="return"``.
     """
     run = _Run(job, pool)
-    yield from run.results(resumed=True)
+    for batch in run.results(resumed=True):
+        yield from batch
     yield from run.failures_to_return()
 
 
@@ -106,15 +107,15 @@ class _Run:
 
     # --- the run, from start to end ---------------------------------------------------
 
-    def results(self, *, resumed: bool = False) -> Generator[tuple[int, Any], None, None]:
-        """Carry out the run; yield results as they are saved."""
+    def results(self, *, resumed: bool = False) -> Generator[Sequence[tuple[int, Any]], None, None]:
+        """Carry out the run; yield results as they are saved, those together that were saved together."""
         if self._pool is not None and self._pool.is_busy:
             msg = "these workers are in the middle of another run: wait for it, or close its iterator"
             raise RuntimeError(msg)
         try:
             opened = self._open()
             if resumed:
-                yield from opened.resumed
+                yield opened.resumed
             self._start(opened)
             for event in self._news():
                 yield from self._take(event)
@@ -195,13 +196,13 @@ class _Run:
             with suppress(pykka.ActorDeadError):
                 self._supervisor.tell(CheckWorkers())
 
-    def _take(self, event: Any) -> Iterator[tuple[int, Any]]:
+    def _take(self, event: Any) -> Iterator[Sequence[tuple[int, Any]]]:
         """Pass one piece of news on to the user."""
         match event:
             case ResultsSaved(results):
-                for result in results:
-                    self._unsaved.pop(result.index, None)
-                yield from self._report(results)
+                if self._unsaved:
+                    self._unsaved.clear()  # the writer saves in order: these come with all before
+                yield self._report(results)
             case SaveFailed(results, error):
                 if not self._unsaved:
                     _warn(_failed_save(self._job.path, error))
@@ -210,20 +211,20 @@ class _Run:
                 self._failed.append(failed)
                 self._bar.failed()
 
-    def _report(self, results: Sequence[Result]) -> Iterator[tuple[int, Any]]:
+    def _report(self, results: Sequence[Result]) -> Sequence[tuple[int, Any]]:
         self._bar.saved(len(results))
-        on_result = self._job.options.on_result
-        for result in results:
-            if on_result is not None:
-                on_result(result.index, result.output)
-            yield result.index, result.output
+        pairs = [(result.index, result.output) for result in results]
+        if self._job.options.on_result is not None:
+            for index, output in pairs:
+                self._job.options.on_result(index, output)
+        return pairs
 
-    def _late_results(self, closed: CheckpointClosed | None) -> Iterator[tuple[int, Any]]:
+    def _late_results(self, closed: CheckpointClosed | None) -> Iterator[Sequence[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
         for warning in closed.warnings if closed else ():
             _warn(warning)
         if self._unsaved and closed is not None and not closed.warnings:
-            yield from self._report(tuple(self._unsaved.values()))
+            yield self._report(tuple(self._unsaved.values()))
 
     # --- the end ------------------------------------------------------------------------
 

@@ -158,11 +158,10 @@ class CheckpointWriter(pykka.ThreadingActor):
     def _commit(self, outcomes: Sequence[Outcome]) -> OSError | None:
         """Make outcomes durable, together with those that could not be saved before."""
         assert self._checkpoint is not None
-        for outcome in outcomes:
-            self._note(outcome)
+        records = [self._take(outcome) for outcome in outcomes]
         if self._log is None:
             return None
-        self._unsaved.extend(self._record(outcome) for outcome in outcomes)
+        self._unsaved += records
         try:
             self._log.append(self._unsaved)
         except OSError as error:
@@ -181,20 +180,16 @@ class CheckpointWriter(pykka.ThreadingActor):
                 if record.kind == RESULT:
                     self._raw[record.index] = plain(record.main, record.buffers)
 
-    def _note(self, outcome: Outcome) -> None:
+    def _take(self, outcome: Outcome) -> Record:
+        """Note an outcome in the checkpoint, and return what is written of it."""
         assert self._checkpoint is not None
         if isinstance(outcome, FailedCall):
             self._checkpoint.add_failure(outcome.index, outcome.traceback)
-        else:
-            self._checkpoint.add_result(outcome.index, outcome.output, outcome.seconds, self._identity.code)
-
-    def _record(self, outcome: Outcome) -> Record:
-        if isinstance(outcome, FailedCall):
-            text = outcome.traceback.encode("utf-8", "replace")
-            return Record(FAILURE, outcome.index, 0.0, 0, text)
-        assert outcome.payload is not None
-        main, buffers = outcome.payload
-        return Record(RESULT, outcome.index, outcome.seconds, self._identity.code, main, buffers)
+            return Record(FAILURE, outcome.index, 0.0, 0, outcome.traceback.encode("utf-8", "replace"))
+        index, output, (main, buffers), seconds = outcome
+        code = self._identity.code
+        self._checkpoint.add_result(index, output, seconds, code)
+        return Record(RESULT, index, seconds, code, main, buffers)
 
     def _close(self) -> CheckpointClosed | None:
         """Save what waits, and release the file."""

@@ -24,8 +24,8 @@ lease_seconds: float = 0.1
 rest back, so that one unexpectedly long call never holds up the others."""
 
 call_overhead_seconds: float = 5e-6
-"""Seconds that pickling, sending and saving one trivial call takes. A call counts
-as at least this long when chunks are sized."""
+"""Seconds that pickling, sending and saving one trivial call takes, beside the call
+itself, when chunks are sized."""
 
 chunk_growth: int = 8
 """How many times larger than the last one a chunk may be. The first chunk is one

@@ -32,15 +32,6 @@ WorkerRef: TypeAlias = "pykka.ActorRef[Any]"
 """The address of a worker actor."""
 
 
-class Payload(NamedTuple):
-    """A result as its worker pickled it (protocol 5)."""
-
-    main: bytes | bytearray
-    """The pickle itself."""
-    buffers: Sequence[Any] = ()
-    """Its large out-of-band buffers, each readable through the buffer protocol."""
-
-
 class Call(NamedTuple):
     """One call of the function: ``func(*args, **kwargs)``."""
 
@@ -59,10 +50,15 @@ class Result(NamedTuple):
     """Which call."""
     output: Any
     """What it returned."""
-    payload: Payload | None
-    """The same, pickled; ``None`` if nobody will save it."""
+    payload: tuple[Any, Sequence[Any]]
+    """The same as its worker pickled it (protocol 5): the pickle and its large out-of-band
+    buffers. Both empty if nobody will save it."""
     seconds: float
     """How long the call took."""
+
+
+NOT_PICKLED: tuple[Any, Sequence[Any]] = (b"", ())
+"""The payload of a result that nobody will save."""
 
 
 class FailedCall(NamedTuple):

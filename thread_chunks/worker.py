@@ -18,6 +18,7 @@ import pykka
 from . import _child
 from .errors import WorkerDiedError
 from .messages import (
+    NOT_PICKLED,
     Call,
     CallsFinished,
     FailedCall,
@@ -25,7 +26,6 @@ from .messages import (
     JoinRun,
     LeaveRun,
     Outcome,
-    Payload,
     Result,
     RunChunk,
     SetFunction,
@@ -218,7 +218,7 @@ class Worker(pykka.ThreadingActor):
             output = self.execute(self._func, *call.args, **call.kwargs)
             seconds = time.perf_counter() - start
             durable = self._run is not None and self._run.durable
-            payload = Payload(*_child.dump(output)) if durable else None
+            payload = _child.dump(output) if durable else NOT_PICKLED
         except WorkerDiedError:
             raise
         except BaseException as error:  # noqa: BLE001 - an exit in f is f's failure, not ours
