@@ -308,7 +308,7 @@ class Checkpoint(SaveableObject):
         start = file.read(128)
         file.seek(0)
         if is_legacy(start):
-            instance = pickle.load(file)
+            instance = _load_legacy(file, str(name))
         else:
             contents = read(file, str(name))  # type: ignore[arg-type]
             instance = assemble(contents, str(name))
@@ -463,6 +463,15 @@ def read_any(log: Log) -> Checkpoint:
     """Read the checkpoint of a locked file, of either format."""
     with open(log.path, "rb") as file:
         return Checkpoint._load(file)
+
+
+def _load_legacy(file: IO[bytes], path: str) -> Any:
+    """Read what release 1.0.5 wrote: it saved in place, so a crash may have torn the pickle."""
+    try:
+        return pickle.load(file)
+    except Exception as error:
+        msg = f"{path} was written by release 1.0.5 and is damaged ({error!r}). The file was left alone."
+        raise CheckpointCorruptError(msg) from error
 
 
 def assemble(contents: Contents, path: str) -> Any:

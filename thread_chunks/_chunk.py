@@ -5,6 +5,7 @@ workers it has to `_pool`, and what options mean to `_options`.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeAlias
 
@@ -248,7 +249,7 @@ class Chunker:
     def __del__(self) -> None:
         """Stop the workers without waiting for them."""
         pool = getattr(self, "_pool", None)
-        if pool is not None and not self.persistent:
+        if pool is not None and not self.persistent and not sys.is_finalizing():
             pool.stop()
 
     def _job(

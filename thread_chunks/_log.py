@@ -10,6 +10,7 @@ How the bytes look is known to `_format`, what they mean to `_checkpoint`.
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
 import struct
@@ -46,6 +47,7 @@ class Log:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self._is_new = not os.path.lexists(self.path)
         self._descriptor = self._lock()
+        self._remove_stale()
         self._salt = b""
         self.end = 0
         self._is_trusted = True
@@ -72,6 +74,14 @@ class Log:
             except BaseException:
                 os.close(descriptor)
                 raise
+
+    def _remove_stale(self) -> None:
+        """Remove what a run that was killed left half-written: nobody else holds the file now."""
+        folder, name = os.path.split(self.path)
+        pattern = re.compile(re.escape(name) + r"\.[0-9a-f]{12}\.tmp")
+        for found in filter(pattern.fullmatch, os.listdir(folder)):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, found))
 
     @property
     def size(self) -> int:

@@ -181,7 +181,7 @@ class _Run:
                 self._check_actors()
                 continue
             if isinstance(event, RunFinished):
-                self._has_ended = True
+                self._has_ended = event.error is None
                 if event.error is not None:
                     raise event.error
                 return
@@ -315,7 +315,7 @@ def _failed_save(path: str | None, error: Exception) -> CheckpointFailedWarning:
 
 def _warn(warning: Warning) -> None:
     """Warn at the line of the user's that called into this package."""
-    depth, frame = 1, sys._getframe(1)  # noqa: SLF001
+    depth, frame = 2, sys._getframe(1)  # noqa: SLF001
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__ or ""):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(warning, stacklevel=depth)
