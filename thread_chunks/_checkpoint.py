@@ -29,7 +29,7 @@ from .errors import (
     NotACheckpointError,
 )
 
-RawResult: TypeAlias = tuple[bytes, list[bytearray]]
+RawResult: TypeAlias = tuple[bytes, tuple[bytearray, ...]]
 """A result as it was pickled, and its large buffers."""
 
 
@@ -120,13 +120,16 @@ class Checkpoint(SaveableObject):
         code
             The digest of the code that computed it.
         """
-        self.done += not self.completed[index]
-        self.index = max(self.index, index + 1)
+        if not self.completed[index]:
+            self.completed[index] = True
+            self.done += 1
+        if index >= self.index:
+            self.index = index + 1
         self.output[index] = output
-        self.completed[index] = True
         self.seconds[index] = seconds
         self._codes[index] = code
-        self.failures.pop(index, None)
+        if self.failures:
+            self.failures.pop(index, None)
 
     def add_failure(self, index: int, text: str) -> None:
         """Note that a call failed; the next run tries it again.
@@ -503,7 +506,7 @@ def assemble(contents: Contents, path: str) -> Any:
 
 def plain(main: Any, buffers: Sequence[Any]) -> RawResult:
     """Copy a pickled result into builtin types; bytearrays, so that its arrays stay writable."""
-    return bytes(main), [bytearray(buffer) for buffer in buffers]
+    return bytes(main), tuple(map(bytearray, buffers))
 
 
 def restarted_text(path: str, backup: str, reason: str, kept: int = 0) -> str:

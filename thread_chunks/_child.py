@@ -143,7 +143,7 @@ def run_call(func: Callable[..., Any], index: int, args: Sequence[Any], kwargs: 
         main, buffers = dump(result)
     except BaseException as error:
         return index, time.perf_counter() - start, None, describe(error)
-    return index, seconds, main, [pickle.PickleBuffer(buffer) for buffer in buffers]
+    return index, seconds, main, tuple(map(pickle.PickleBuffer, buffers))
 
 
 def describe(error: BaseException) -> tuple[str, str, str, bytes | None]:
