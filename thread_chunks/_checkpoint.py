@@ -2,38 +2,31 @@
 
 `Checkpoint` is the `saveable_objects.SaveableObject` that users load and read.
 One rule: saving goes through `_log`, under its lock, and never loses a result that
-the file holds. Each result is pickled by itself, so that one that cannot be
-unpickled any more costs nothing but itself. This room knows no actors.
+the file holds. What is saved is known to `_state`. This room knows no actors.
 """
 
 import os
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import IO, Any, Self, TypeAlias
+from collections.abc import Mapping
+from typing import IO, Any, Self
 
 import cloudpickle
 from saveable_objects import SaveableObject
 
-from . import _child
-from ._canonical import form
-from ._format import FAILURE, RESULT, Contents, Record, is_held, is_legacy, read
-from ._identity import FunctionIdentity, codes_differ, explain_calls, explain_function, fingerprint
+from ._format import Contents, is_held, is_legacy, read
+from ._identity import fingerprint
 from ._log import Log
 from ._parameters import read_calls
+from ._state import RunState
 from .errors import (
     CheckpointCorruptError,
-    CheckpointDamagedWarning,
     CheckpointRestartedWarning,
     NotACheckpointError,
 )
 
-RawResult: TypeAlias = tuple[bytes, tuple[bytearray, ...]]
-"""A result as it was pickled, and its large buffers."""
 
-
-class Checkpoint(SaveableObject):
+class Checkpoint(RunState, SaveableObject):
     """The progress of a run: which calls are done and what they returned.
 
     Load one at any time, during the run too, with ``Checkpoint.load(path)``.
@@ -63,15 +56,6 @@ class Checkpoint(SaveableObject):
         For each call whose last try failed, the traceback as text.
     """
 
-    func_name: str
-    parameters: list[Any]
-    output: list[Any]
-    completed: list[bool]
-    index: int
-    done: int
-    seconds: list[float | None]
-    failures: dict[int, str]
-
     def __init__(
         self,
         func_name: str,
@@ -82,221 +66,12 @@ class Checkpoint(SaveableObject):
         done: int,
         path: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.func_name = func_name
-        self.parameters = parameters
-        self.output = output
-        self.completed = completed
-        self.index = index
-        self.done = done
-        self.seconds = [None] * len(output)
-        self.failures = {}
-        self._key: bytes | None = None
-        self._codes = [0] * len(output)
-        self._dependencies: dict[str, Any] = {}
-        self._notes: list[Warning] = []
-        super().__init__(path=self._updatepathroot(path))
+        RunState.__init__(self, func_name, parameters, output, completed, index, done)
+        SaveableObject.__init__(self, path=self._updatepathroot(path))
 
     @classmethod
     def _updatepathroot(cls, path: str | bytes | os.PathLike[Any] | None) -> str | None:
         return None if path is None else str(super()._updatepathroot(os.fsdecode(path)))
-
-    def __repr__(self) -> str:
-        """Show the progress in one line."""
-        return f"<Checkpoint of {self.func_name}: {self.done} of {len(self.parameters)} calls done>"
-
-    # --- changing it: the checkpoint writer does, and nobody else ----------------
-
-    def add_result(self, index: int, output: Any, seconds: float, code: int) -> None:
-        """Note the result of one call.
-
-        Parameters
-        ----------
-        index
-            Which call.
-        output
-            What it returned.
-        seconds
-            How long it took.
-        code
-            The digest of the code that computed it.
-        """
-        if not self.completed[index]:
-            self.completed[index] = True
-            self.done += 1
-        if index >= self.index:
-            self.index = index + 1
-        self.output[index] = output
-        self.seconds[index] = seconds
-        self._codes[index] = code
-        if self.failures:
-            self.failures.pop(index, None)
-
-    def add_failure(self, index: int, text: str) -> None:
-        """Note that a call failed; the next run tries it again.
-
-        Parameters
-        ----------
-        index
-            Which call.
-        text
-            The traceback.
-        """
-        self.failures[index] = text
-        self.index = max(self.index, index + 1)
-
-    # --- pickling: every result by itself -------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state, each result pickled by itself."""
-        state = dict(self.__dict__)
-        for name in ("output", "completed", "done", "_notes"):
-            del state[name]
-        if "results" not in state:
-            state["results"] = {
-                index: plain(*_child.dump(self.output[index]))
-                for index, is_completed in enumerate(self.completed)
-                if is_completed
-            }
-        return state
-
-    def with_results(self, results: Mapping[int, Any]) -> Self:
-        """Return a copy that pickles with these results, which are pickled already.
-
-        Parameters
-        ----------
-        results
-            For each completed call, its pickle and its buffers.
-
-        Returns
-        -------
-        Checkpoint
-            Good for pickling, and for nothing else.
-        """
-        copy = self.__class__.__new__(self.__class__)
-        copy.__dict__.update(self.__dict__, results=dict(results))
-        return copy
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state back; a result that cannot be unpickled is missing, with a warning."""
-        results = state.pop("results", None)
-        self.__dict__.update(state)
-        count = len(self.parameters)
-        if results is None:  # release 1.0.5
-            self.seconds, self.failures = [None] * count, {}
-            self._key, self._codes, self._dependencies, self._notes = None, [0] * count, {}, []
-            return
-        self._notes = []
-        self.output, self.completed, self.done = [None] * count, [False] * count, 0
-        for index, (main, buffers) in results.items():
-            record = Record(RESULT, index, self.seconds[index] or 0.0, self._codes[index], main, buffers)
-            self._apply(record)
-
-    def _apply(self, record: Record) -> None:
-        """Take over one record; what cannot be used is noted and counts as missing."""
-        if not 0 <= record.index < len(self.output):
-            self._note(f"a record of call {record.index} was ignored: there are {len(self.output)} calls")
-        elif record.kind == FAILURE:
-            self.add_failure(record.index, bytes(record.main).decode("utf-8", "replace"))
-        else:
-            try:
-                output = pickle.loads(record.main, buffers=record.buffers)
-            except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-                self._note(
-                    f"the result of call {record.index} cannot be unpickled ({error!r}) and counts as missing"
-                )
-            else:
-                self.add_result(record.index, output, record.seconds, record.code)
-
-    def _note(self, text: str) -> None:
-        self._notes.append(CheckpointDamagedWarning(text))
-
-    def take_notes(self) -> list[Warning]:
-        """Return what was wrong with the file that this object was read from, once.
-
-        Returns
-        -------
-        list of Warning
-            Empty if the file was whole.
-        """
-        notes, self._notes = self._notes, []
-        return notes
-
-    # --- matching: is this the same run? -------------------------------------------------
-
-    def identity(self) -> FunctionIdentity:
-        """Return what is known of the function."""
-        return FunctionIdentity(self.func_name, self._key or b"", 0)
-
-    def difference(self, saved: "Checkpoint") -> str | None:
-        """Say why a saved checkpoint is not of the same run, or ``None`` if it is.
-
-        Parameters
-        ----------
-        saved
-            What a file holds.
-
-        Returns
-        -------
-        str or None
-            The first difference, in one sentence.
-        """
-        one, other = saved.identity(), self.identity()
-        if saved._key is None or self._key is None:  # 1.0.5, or made by hand: the name is all there is
-            one, other = replace(one, key=b""), replace(other, key=b"")
-        reason = explain_function(one, other)
-        if reason is None:
-            reason = explain_calls(read_calls(saved.parameters)[1], read_calls(self.parameters)[1])
-        if reason is None and form(saved._dependencies) != form(self._dependencies):
-            reason = "the dependencies differ"
-        return reason
-
-    def copy_result(self, index: int, source: "Checkpoint", place: int) -> None:
-        """Take over one result of another checkpoint.
-
-        Parameters
-        ----------
-        index
-            Which call it is here.
-        source
-            The other checkpoint.
-        place
-            Which call it is there.
-        """
-        self.add_result(index, source.output[place], source.seconds[place] or 0.0, source._codes[place])
-
-    def keep_results(self, saved: "Checkpoint") -> None:
-        """Take over everything that a checkpoint of the same run has and this one has not.
-
-        Parameters
-        ----------
-        saved
-            The other one.
-        """
-        for index, is_completed in enumerate(saved.completed):
-            if is_completed and not self.completed[index]:
-                self.copy_result(index, saved, index)
-        for index, text in saved.failures.items():
-            if not self.completed[index]:
-                self.failures.setdefault(index, text)
-        self.index = max(self.index, saved.index)
-        if self._key is None:
-            self._key = saved._key
-
-    def count_older(self, code: int) -> int:
-        """Count the results that stem from other code of the function.
-
-        Parameters
-        ----------
-        code
-            The digest of its code now.
-
-        Returns
-        -------
-        int
-            How many of the completed calls.
-        """
-        codes = zip(self.completed, self._codes, strict=True)
-        return sum(is_completed and codes_differ(each, code) for is_completed, each in codes)
 
     # --- reading files -----------------------------------------------------------------
 
@@ -502,11 +277,6 @@ def assemble(contents: Contents, path: str) -> Any:
             f"{checkpoint.done} of {len(checkpoint.parameters)} results are whole"
         )
     return checkpoint
-
-
-def plain(main: Any, buffers: Sequence[Any]) -> RawResult:
-    """Copy a pickled result into builtin types; bytearrays, so that its arrays stay writable."""
-    return bytes(main), tuple(map(bytearray, buffers))
 
 
 def restarted_text(path: str, backup: str, reason: str, kept: int = 0) -> str:

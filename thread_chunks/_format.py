@@ -274,7 +274,7 @@ def header_bytes(salt: bytes, fingerprint: bytes, head: bytes) -> bytes:
 def _not_ours(path: str) -> str:
     return (
         f"{path} is not a checkpoint of thread-chunks. It was left alone. "
-        "Give this run another path, or move the file away."
+        "Use another path, or move the file away."
     )
 
 

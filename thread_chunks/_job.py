@@ -13,7 +13,7 @@ from . import config
 from ._checkpoint import Checkpoint
 from ._options import Options, checked_size
 from ._parameters import read_calls
-from ._plan import RunPolicy
+from ._policy import RunPolicy
 from .messages import Call
 
 

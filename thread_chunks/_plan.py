@@ -15,40 +15,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from . import config
+from ._policy import RunPolicy
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import FailedCall, Outcome, Result
 
 WorkerId: TypeAlias = Hashable
 
 _FAIR_PARTS = 2  # a chunk is at most half of one worker's equal share of what is left
-
-
-@dataclass(frozen=True, slots=True)
-class RunPolicy:
-    """What the user asked for, and how deaths are answered.
-
-    Attributes
-    ----------
-    stop_at_failure : bool
-        Whether the first failed call ends the run.
-    retries : int
-        How often a call that raised is tried again.
-    one_by_one : bool
-        Whether every chunk is a single call.
-    call_restarts : int
-        How often a call that took its worker's process down is tried again.
-    restart_budget : int
-        Deaths in `restart_seconds` that end the run.
-    restart_seconds : float
-        The period of the budget.
-    """
-
-    stop_at_failure: bool = True
-    retries: int = 0
-    one_by_one: bool = False
-    call_restarts: int = 1
-    restart_budget: int = 10
-    restart_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

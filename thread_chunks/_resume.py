@@ -14,10 +14,8 @@ from typing import Any
 
 from ._checkpoint import (
     Checkpoint,
-    RawResult,
     assemble,
     pickle_head,
-    plain,
     read_any,
     restarted_text,
     unsaved,
@@ -26,6 +24,7 @@ from ._format import RESULT, is_legacy
 from ._identity import FunctionIdentity, call_form, explain_function, fingerprint
 from ._log import Log
 from ._parameters import read_calls
+from ._state import RawResult, plain
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
 from .messages import Call
 

@@ -8,8 +8,6 @@ everything of the user's that is called back (`on_result`, the bar) runs in it.
 import logging
 import os
 import queue
-import sys
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,12 +17,13 @@ import pykka
 from . import config, progress
 from ._identity import identify
 from ._job import Job
+from ._notices import add_note, warn
 from ._options import threads_per_call, worker_class
 from ._parameters import shown
 from ._pool import Pool, ask, pickle_function, wait
 from ._supervisor import Crew, Supervisor
 from ._writer import CheckpointWriter
-from .errors import CheckpointFailedWarning, Failure, RunStoppedError, WorkerDiedError
+from .errors import Failure, RunStoppedError, WorkerDiedError
 from .messages import (
     CallFailed,
     CheckpointClosed,
@@ -145,7 +144,7 @@ class _Run:
         )
         opened: CheckpointOpened = ask(self._writer, OpenCheckpoint())
         for warning in opened.warnings:
-            _warn(warning)
+            warn(warning)
         done = len(opened.resumed)
         if done:
             log.info("%d of %d results resumed from %s", done, len(job.calls), job.path)
@@ -205,7 +204,7 @@ class _Run:
                 yield self._report(results)
             case SaveFailed(results, error):
                 if not self._unsaved:
-                    _warn(_failed_save(self._job.path, error))
+                    warn(_failed_save(self._job.path, error))
                 self._unsaved.update((result.index, result) for result in results)
             case CallFailed(failed):
                 self._failed.append(failed)
@@ -222,7 +221,7 @@ class _Run:
     def _late_results(self, closed: CheckpointClosed | None) -> Iterator[Sequence[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
         for warning in closed.warnings if closed else ():
-            _warn(warning)
+            warn(warning)
         if self._unsaved and closed is not None and not closed.warnings:
             yield self._report(tuple(self._unsaved.values()))
 
@@ -280,14 +279,14 @@ class _Run:
         parameters = self._job.parameters[failed.index]
         if isinstance(error, WorkerDiedError):
             error.parameters = parameters
-        _add_note(error, f"in call {failed.index}, with parameters {shown(parameters)}")
+        add_note(error, f"in call {failed.index}, with parameters {shown(parameters)}")
         return error
 
     def _note_what_is_safe(self, error: BaseException, closed: CheckpointClosed | None) -> None:
         if self._job.path is None or closed is None:
             return
         path = min(os.path.relpath(self._job.path), self._job.path, key=len)
-        _add_note(
+        add_note(
             error,
             f"{closed.saved} of {len(self._job.calls)} results are safe in {path}; "
             "make the same call again to go on from there",
@@ -298,24 +297,3 @@ def _ask_briefly(actor: "pykka.ActorRef[Any]", message: Any) -> None:
     """Wait until an actor has worked through its mailbox, but not for ever."""
     with suppress(pykka.Timeout, pykka.ActorDeadError):
         actor.ask(message, timeout=config.grace_seconds)
-
-
-def _add_note(error: BaseException, text: str) -> None:
-    with suppress(Exception):  # the user's exception class may do anything
-        if text not in getattr(error, "__notes__", ()):
-            error.add_note(text)
-
-
-def _failed_save(path: str | None, error: Exception) -> CheckpointFailedWarning:
-    return CheckpointFailedWarning(
-        f"results cannot be saved to {path} for now ({error}). The run goes on and keeps trying; "
-        "what was saved before is safe."
-    )
-
-
-def _warn(warning: Warning) -> None:
-    """Warn at the line of the user's that called into this package."""
-    depth, frame = 2, sys._getframe(1)  # noqa: SLF001
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__ or ""):
-        depth, frame = depth + 1, frame.f_back
-    warnings.warn(warning, stacklevel=depth)

@@ -14,7 +14,8 @@ from typing import Any
 import pykka
 
 from . import config
-from ._plan import Action, End, GiveUp, HandOut, Plan, RunPolicy, Save
+from ._plan import Action, End, GiveUp, HandOut, Plan, Save
+from ._policy import RunPolicy
 from .errors import RunStoppedError
 from .messages import (
     Call,

@@ -18,11 +18,12 @@ from typing import Any
 import pykka
 
 from . import config
-from ._checkpoint import Checkpoint, RawResult, plain
+from ._checkpoint import Checkpoint
 from ._format import FAILURE, RESULT, Record
 from ._identity import FunctionIdentity
 from ._log import Log
 from ._resume import fold, new_checkpoint, open_run
+from ._state import RawResult, plain
 from .errors import CheckpointFailedWarning
 from .messages import (
     Call,

@@ -1,0 +1,61 @@
+"""What the user is told beside the results: warnings, and notes on exceptions.
+
+One rule: say it where the user looks, at the line of the script and on the
+exception that is raised. This room knows no actors.
+"""
+
+import sys
+import warnings
+from contextlib import suppress
+
+from .errors import CheckpointFailedWarning
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a line to what is shown of an exception, once.
+
+    Parameters
+    ----------
+    error
+        The exception.
+    text
+        The line.
+    """
+    with suppress(Exception):  # the user's exception class may do anything
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
+
+
+def failed_save(path: str | None, error: Exception) -> CheckpointFailedWarning:
+    """Say that results could not be saved for now.
+
+    Parameters
+    ----------
+    path
+        The file.
+    error
+        What the system said.
+
+    Returns
+    -------
+    CheckpointFailedWarning
+        For `warn`.
+    """
+    return CheckpointFailedWarning(
+        f"results cannot be saved to {path} for now ({error}). The run goes on and keeps trying; "
+        "what was saved before is safe."
+    )
+
+
+def warn(warning: Warning) -> None:
+    """Warn at the line of the user's that called into this package.
+
+    Parameters
+    ----------
+    warning
+        What to warn of.
+    """
+    depth, frame = 2, sys._getframe(1)  # noqa: SLF001
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__ or ""):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(warning, stacklevel=depth)
