@@ -204,7 +204,7 @@ class _Run:
                 yield self._report(results)
             case SaveFailed(results, error):
                 if not self._unsaved:
-                    warn(_failed_save(self._job.path, error))
+                    warn(failed_save(self._job.path, error))
                 self._unsaved.update((result.index, result) for result in results)
             case CallFailed(failed):
                 self._failed.append(failed)
