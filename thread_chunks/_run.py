@@ -17,7 +17,7 @@ import pykka
 from . import config, progress
 from ._identity import identify
 from ._job import Job
-from ._notices import add_note, warn
+from ._notices import add_note, failed_save, warn
 from ._options import threads_per_call, worker_class
 from ._parameters import shown
 from ._pool import Pool, ask, pickle_function, wait
