@@ -184,7 +184,7 @@ class Plan:
         self.workers -= 1
         if self.workers < 1 and not self._is_over and self._has_work():
             self._fail_run(
-                RunStoppedError("every worker was stopped by someone else before the run was over")
+                RunStoppedError("every worker was stopped, or joined another run, before this one was over")
             )
         return self._proceed([])
 

@@ -165,7 +165,7 @@ class Supervisor(pykka.ThreadingActor):
             if killer is not None:
                 killer()
         for worker in self._workers:
-            self._tell(worker, LeaveRun())
+            self._tell(worker, LeaveRun(self.actor_ref))
 
     def _check(self) -> None:
         """Learn of deaths that nobody reported."""
@@ -196,7 +196,7 @@ class Supervisor(pykka.ThreadingActor):
             match action:
                 case HandOut(worker, indices):
                     calls = tuple(self._calls[index] for index in indices)
-                    self._tell(worker, RunChunk(calls, config.lease_seconds))  # type: ignore[arg-type]
+                    self._tell(worker, RunChunk(self.actor_ref, calls, config.lease_seconds))  # type: ignore[arg-type]
                 case Save(outcomes):
                     self._save(SaveResults(outcomes, self.actor_ref))
                 case GiveUp(failed):

@@ -121,6 +121,9 @@ class JoinRun:
 class LeaveRun:
     """The run is over: report to nobody until the next `JoinRun`."""
 
+    supervisor: "pykka.ActorRef[Any]"
+    """Whose run. A worker that has joined another one by now stays there."""
+
 
 @dataclass(frozen=True, slots=True)
 class GetFunction:
@@ -139,6 +142,8 @@ class SetFunction:
 class RunChunk:
     """Run these calls one after another."""
 
+    supervisor: "pykka.ActorRef[Any]"
+    """Whose run. A worker that has joined another one by now holds another function and runs nothing."""
     calls: tuple[Call, ...]
     """The calls, in order."""
     lease: float
@@ -181,7 +186,7 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped:
-    """The worker actor itself ended and will run nothing more."""
+    """The worker actor ended, or joined another run: it will run nothing more in this one."""
 
     worker: WorkerRef
     """Who."""

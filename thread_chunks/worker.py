@@ -10,6 +10,7 @@ them and nothing of checkpoints.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -149,12 +150,14 @@ class Worker(pykka.ThreadingActor):
             The function, for `GetFunction`; otherwise ``None``.
         """
         match message:
-            case RunChunk():
+            case RunChunk(supervisor) if self._is_in_run_of(supervisor):
                 self._run_chunk(message)
+            case RunChunk(supervisor):
+                _tell(supervisor, WorkerStopped(self.actor_ref))
             case JoinRun():
                 self._join(message)
-            case LeaveRun():
-                self._run = None
+            case LeaveRun(supervisor):
+                self._run = None if self._is_in_run_of(supervisor) else self._run
             case SetFunction(func):
                 self.set_func(func)
             case GetFunction():
@@ -187,12 +190,11 @@ class Worker(pykka.ThreadingActor):
         return None
 
     def _report(self, fact: Any) -> None:
-        """Tell the supervisor; if it is gone, nobody needs to know."""
         if self._run is not None:
-            try:
-                self._run.supervisor.tell(fact)
-            except pykka.ActorDeadError:
-                self._run = None
+            _tell(self._run.supervisor, fact)
+
+    def _is_in_run_of(self, supervisor: "pykka.ActorRef[Any]") -> bool:
+        return self._run is not None and self._run.supervisor is supervisor
 
     def _run_chunk(self, chunk: RunChunk) -> None:
         """Run the calls through `execute`, each result handed back as it comes."""
@@ -245,6 +247,12 @@ class ThreadWorker(Worker):
     >>> worker.run("label", 21)
     ('label', 42)
     """
+
+
+def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:
+    """Tell a supervisor; if it is gone, nobody needs to know."""
+    with suppress(pykka.ActorDeadError):
+        supervisor.tell(fact)
 
 
 def failed_call(index: int, error: BaseException) -> FailedCall:
