@@ -52,7 +52,7 @@ def test_run_ends_with_an_error_when_another_run_takes_its_workers() -> None:
     thread = threading.Thread(target=run)
     thread.start()
     assert has_started.wait(10)
-    other = threading.Thread(target=lambda: chunk(str, [[1]], actors=actors, progress_bar=False))
+    other = threading.Thread(target=lambda: chunk(str, [[1], [2]], actors=actors, progress_bar=False))
     other.start()
     wait_until(lambda: all(not actor.actor_inbox.empty() for actor in actors))
     may_end.set()
