@@ -97,7 +97,7 @@ def test_run_returns_everything_when_the_file_cannot_grow(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     kept = Checkpoint.load(path)
     assert all(len(output) == 10_000 for output in outputs)
-    assert 0 < kept.done < 12
+    assert kept.done < 12
     assert all(kept.output[index] == outputs[index] for index in saved)
     assert kept.done == len(saved)
     assert {warning.category for warning in caught} == {CheckpointFailedWarning}
