@@ -12,8 +12,8 @@ Three threads, joined by queues::
 * *main* runs the user's code, as user code expects (signals, GUIs, event loops).
 * *reader* notices at once when the parent is gone, and ends the process.
 * *sender* takes everything that waits in the outbox as one message: a long call
-  never holds back the result of the short one before it, and many short calls
-  share one message.
+  never holds back the result of the short one before it, nor, beyond the lease of
+  its chunk, the calls behind it; and many short calls share one message.
 
 A message is one pickle of builtin types, its large buffers out of band:
 ``count, lengths of the parts, pickle, buffer, buffer, ...``
@@ -21,6 +21,8 @@ A message is one pickle of builtin types, its large buffers out of band:
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import io
 import os
 import pickle
@@ -175,7 +177,8 @@ class Runner:
     def __init__(self, inbox: queue.SimpleQueue[Any], outbox: queue.SimpleQueue[Any]) -> None:
         self.inbox = inbox
         self.outbox = outbox
-        self.func: Callable[..., Any] | None = None
+        self.func: Any = None
+        self.calls: collections.deque[Any] = collections.deque()
 
     def loop(self) -> None:
         """Return when the parent says that it needs no more."""
@@ -191,22 +194,36 @@ class Runner:
             os.chdir(directory)
 
     def function(self, pickled: bytes) -> None:
-        """Load the function; it stays until the next one."""
+        """Load the function, and say how that went; it stays until the next one."""
         try:
             self.func = pickle.loads(pickled)
+            self.outbox.put(("ready", None))
         except BaseException as error:
             self.outbox.put(("broken function", describe(error)))
-            self.func = None
 
-    def chunk(self, pickled: bytes, lease: float) -> None:
-        """Run the calls of one chunk, and leave the rest once the lease is over."""
-        end = time.perf_counter() + lease
-        if self.func is not None:
-            for index, args, kwargs in self._calls(pickled):
-                self.outbox.put(run_call(self.func, index, args, kwargs))
-                if time.perf_counter() > end:
-                    break
+    def chunk(self, pickled: bytes, lease: float, stops_at_failure: bool) -> None:
+        """Run the calls of one chunk, as long as the sender has not handed them back."""
+        self.calls.extend(self._calls(pickled))
+        if len(self.calls) > 1:
+            self.outbox.put(("lease", lease))
+        while self.calls:
+            try:
+                index, args, kwargs = self.calls.popleft()
+            except IndexError:
+                break  # the sender was faster
+            outcome = run_call(self.func, index, args, kwargs)
+            self.outbox.put(outcome)
+            if stops_at_failure and outcome[2] is None:
+                self.calls.clear()
         self.outbox.put(DONE)
+
+    def take_back(self) -> list[int]:
+        """Take every call that is not started out of the chunk; the sender's thread does."""
+        indices = []
+        with contextlib.suppress(IndexError):
+            while True:
+                indices.append(self.calls.pop()[0])
+        return indices[::-1]
 
     def _calls(self, pickled: bytes) -> Any:
         try:
@@ -245,15 +262,31 @@ def read_messages(stream: Stream, inbox: queue.SimpleQueue[Any]) -> None:
         os._exit(1)
 
 
-def send_outcomes(stream: Stream, outbox: queue.SimpleQueue[Any]) -> None:
-    """Empty the outbox into the socket, everything that waits as one message."""
+def send_outcomes(stream: Stream, runner: Runner) -> None:
+    """Empty the outbox into the socket, everything that waits as one message.
+
+    When the lease of a chunk is over while one of its calls still runs, hand the
+    calls behind it back: another worker is free to run them.
+    """
     die_with_parent()
+    outbox = runner.outbox
+    end: float | None = None
     while True:
-        batch = [outbox.get()]
-        while not outbox.empty():
-            batch.append(outbox.get())
         try:
-            send(stream, batch)
+            batch = [outbox.get(timeout=None if end is None else max(0.0, end - time.monotonic()))]
+            while not outbox.empty():
+                batch.append(outbox.get())
+        except queue.Empty:
+            batch, end = [("returned", runner.take_back())], None
+        for item in batch:
+            if item is DONE:
+                end = None
+            elif item[0] == "lease":
+                end = time.monotonic() + item[1]
+        batch = [item for item in batch if item is DONE or item[0] != "lease"]
+        try:
+            if batch:
+                send(stream, batch)
         except OSError:
             os._exit(1)
 
@@ -283,8 +316,9 @@ def main(descriptor: int) -> None:
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=read_messages, args=(stream, inbox), daemon=True).start()
-    threading.Thread(target=send_outcomes, args=(stream, outbox), daemon=True).start()
-    Runner(inbox, outbox).loop()
+    runner = Runner(inbox, outbox)
+    threading.Thread(target=send_outcomes, args=(stream, runner), daemon=True).start()
+    runner.loop()
 
 
 if __name__ == "__main__":

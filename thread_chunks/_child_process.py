@@ -60,6 +60,7 @@ class ChildProcess:
         self._timeout = 0.0
         self._surroundings: Any = None
         self._func: Callable[..., Any] | None = None
+        self._is_loading = False
 
     @property
     def is_alive(self) -> bool:
@@ -82,10 +83,17 @@ class ChildProcess:
         if func is not self._func:
             self._send(("function", _pickled(func) if pickled is None else pickled))
             self._func = func
+            self._is_loading = True
 
     def run(
-        self, calls: tuple[Call, ...], lease: float, timeout: float | None, *, durable: bool
-    ) -> Iterator[tuple[tuple[Outcome, ...], bool, int]]:
+        self,
+        calls: tuple[Call, ...],
+        lease: float,
+        *,
+        timeout: float | None = None,
+        durable: bool,
+        stops_at_failure: bool = False,
+    ) -> Iterator[tuple[tuple[Outcome, ...], bool, tuple[int, ...], int]]:
         """Run calls of the loaded function.
 
         Yields
@@ -94,6 +102,8 @@ class ChildProcess:
             The outcomes that arrived together.
         bool
             Whether they were the last: calls without an outcome were not started.
+        tuple of int
+            Calls that are handed back unstarted, because another one takes long.
         int
             Bytes moved so far.
 
@@ -107,18 +117,28 @@ class ChildProcess:
             If the child died.
         """
         pickled = _pickled([tuple(call) for call in calls])
-        moved = self._send(("chunk", pickled, lease))
-        self._timeout, self._deadline = (
-            timeout or 0.0,
-            None if timeout is None else time.monotonic() + timeout,
-        )
-        is_last = False
+        self._finish_loading()  # starting up and importing is no part of the call
+        moved = self._send(("chunk", pickled, lease, stops_at_failure))
+        self._set_deadline(timeout)
+        unreadable, is_last = None, False
         while not is_last:
-            batch = self._receive()
-            is_last = batch[-1] is _child.DONE
-            raw = batch[:-1] if is_last else batch
-            moved += sum(len(main) for _, _, main, _ in raw if main is not None)
-            yield tuple([_outcome(item, durable) for item in raw]), is_last, moved
+            *raw, last = self._receive()
+            is_last = last is _child.DONE
+            if not is_last:
+                raw.append(last)
+            returned: list[int] = []
+            for kind, content in [item for item in raw if isinstance(item[0], str)]:
+                if kind == "broken parameters":
+                    unreadable = UnreadableError(_rebuild(*content))
+                else:
+                    returned += content
+            if unreadable is None:
+                outcomes = tuple([_outcome(item, durable) for item in raw if not isinstance(item[0], str)])
+                moved += sum(len(item[2]) for item in raw if len(item) > 2 and item[2] is not None)  # noqa: PLR2004
+                yield outcomes, is_last, tuple(returned), moved
+        self._set_deadline(None)
+        if unreadable is not None:
+            raise unreadable
 
     def kill(self) -> None:
         """End the process at once. May be called from any thread, more than once."""
@@ -137,6 +157,14 @@ class ChildProcess:
             self._process.wait()
         self._sock.close()
 
+    def __del__(self) -> None:
+        """End a child whose worker was forgotten without being stopped."""
+        if hasattr(self, "_process"):
+            if self._process.returncode is None:
+                self.kill()
+                self._process.wait()
+            self._sock.close()
+
     # --- the conversation ---------------------------------------------------------
 
     def _send(self, message: Any) -> int:
@@ -145,18 +173,21 @@ class ChildProcess:
 
     def _receive(self) -> list[Any]:
         with self._watching():
-            batch = list(_child.receive(self._sock, self._check))
-        for kind, *content in (item for item in batch if item is not None and isinstance(item[0], str)):
-            self._func = None if kind == "broken function" else self._func
-            if batch[-1] is not _child.DONE:
-                self._receive()  # the end of the chunk, which ran no call
-            raise UnreadableError(_rebuild(*content[0]))
-        return batch
+            return list(_child.receive(self._sock, self._check))
+
+    def _finish_loading(self) -> None:
+        """Wait for what the child says of the function."""
+        if self._is_loading:
+            ((kind, error),) = self._receive()
+            self._is_loading = False
+            if kind == "broken function":
+                self._func = None
+                raise UnreadableError(_rebuild(*error))
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
         """Turn the end of the conversation into the death that it is."""
-        self._sock.settimeout(config.heartbeat_seconds)
+        self._sock.settimeout(min(config.heartbeat_seconds, self._timeout or config.heartbeat_seconds))
         try:
             yield
         except CallTimeoutError:
@@ -164,6 +195,10 @@ class ChildProcess:
         except Exception as error:
             # End of file, a broken pipe, or bytes that no child of ours would send.
             raise self._death() from error
+
+    def _set_deadline(self, timeout: float | None) -> None:
+        self._timeout = timeout or 0.0
+        self._deadline = None if timeout is None else time.monotonic() + timeout
 
     def _check(self) -> None:
         """Look up from a wait: raise if it should end."""

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeAlias
 
 from . import config
 from ._job import Job
-from ._options import Options, WorkerKind, checked_size
+from ._options import Options, WorkerKind, checked_size, worker_class
 from ._pool import Pool, wait
 from ._run import as_completed, collect
 from .messages import WorkerRef
@@ -168,10 +168,11 @@ class Chunker:
         self.path = path
         self._func = func
         if actors is None:
+            self._options.check_timeout([worker_class(worker)])
             self._pool = Pool.start(worker, func, checked_size(chunk_size))
         else:
             self._pool = Pool.of(actors, chunk_size)
-        self._options.check_timeout(self._pool.kinds)
+            self._options.check_timeout(self._pool.kinds)
 
     @property
     def actors(self) -> list[WorkerRef]:
@@ -218,8 +219,8 @@ class Chunker:
         """Yield each result as soon as it is saved.
 
         Results that the checkpoint held already come first. Leaving the loop early
-        kills what still runs; what was received is saved. Failures are raised as
-        `on_error` says; under ``"return"`` each is yielded at its turn.
+        kills what still runs; what was received is saved. Failures are raised at the
+        end as `on_error` says; under ``"return"`` they are yielded at the end.
 
         Parameters
         ----------

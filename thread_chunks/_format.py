@@ -133,7 +133,9 @@ def read(file: BinaryIO, path: str) -> Contents:
     while offset < size:
         record, following, index = _read_record(file, offset, size, header.salt)
         if record is None:
-            following = following or _find_record(file, offset + 1, size, header.salt)
+            # Bytes may be missing: the next record may begin before this one says it ends.
+            found = _find_record(file, offset + 1, min(following or size, size), header.salt)
+            following = min(found, following or size, size)
             damages.append(Damage(offset, following - offset, index, following >= size))
             file.seek(following)
         else:

@@ -60,6 +60,8 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
             func = func.__func__
         else:
             break
+    if isinstance(func, types.BuiltinMethodType) and not isinstance(func.__self__, types.ModuleType):
+        bound.append(form(func.__self__))
     name = getattr(func, "__name__", None)
     if not isinstance(name, str):
         name = type(func).__name__
@@ -136,12 +138,9 @@ def explain_function(saved: FunctionIdentity, now: FunctionIdentity) -> str | No
     if saved.name != now.name:
         return f"the file holds results of {saved.name!r}, and this run is of {now.name!r}"
     if saved.key != now.key:
-        what = "the code of the lambda" if now.name == "<lambda>" else "the bound arguments"
-        return (
-            f"{what} of {now.name!r} differs from the one saved"
-            if now.name == "<lambda>"
-            else f"{what} of {now.name!r} differ from those saved"
-        )
+        if now.name == "<lambda>":
+            return "the code of the lambda differs from the one saved"
+        return f"the bound arguments of {now.name!r} differ from those saved"
     return None
 
 
@@ -164,12 +163,18 @@ def explain_calls(saved: Sequence[Call], now: Sequence[Call]) -> str | None:
     else:
         if len(saved) == len(now):
             return None
-        return f"the file holds {len(saved)} calls, and this run has {len(now)}; the first {min(len(saved), len(now))} are the same"
+        common = min(len(saved), len(now))
+        return f"{_counts(saved, now)}; {common} {'is' if common == 1 else 'are'} the same"
     reordered = len(saved) == len(now) and Counter(map(call_form, saved)) == Counter(map(call_form, now))
     prefix = "the same parameters stand in another order; " if reordered else ""
     if len(saved) != len(now):
-        prefix = f"the file holds {len(saved)} calls, and this run has {len(now)}; "
+        prefix = f"{_counts(saved, now)}; "
     return f"{prefix}call {one.index} differs: {_first_difference(one, other)}"
+
+
+def _counts(saved: Sequence[Call], now: Sequence[Call]) -> str:
+    calls = f"{len(saved)} call" if len(saved) == 1 else f"{len(saved)} calls"
+    return f"the file holds {calls}, and this run has {len(now)}"
 
 
 def same_call(one: Call, other: Call) -> bool:

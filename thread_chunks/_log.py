@@ -8,6 +8,7 @@ How the bytes look is known to `_format`, what they mean to `_checkpoint`.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -51,6 +52,7 @@ class Log:
         self._salt = b""
         self.end = 0
         self._is_trusted = True
+        self._is_noted = False
         self._head_size = 0
         self.fingerprint = bytes(32)
 
@@ -106,8 +108,11 @@ class Log:
         self._head_size = contents.header.head_size
         self.fingerprint = contents.header.fingerprint
         self.end = contents.end
-        self._write_holder(os.getpid())
         return contents
+
+    def hold(self) -> None:
+        """Note in the file who holds it, once it is clear that this run will use it."""
+        self._write_holder(os.getpid())
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records, as one group: when this returns they are durable.
@@ -117,7 +122,7 @@ class Log:
         OSError
             If they could not all be saved. The file is as it was before.
         """
-        if not self._is_trusted or not os.fstat(self._descriptor).st_nlink:
+        if not self._is_trusted or not self._is_at_path():
             self._rewrite()  # fsync failed before, or someone deleted the file
         pieces = record_pieces(records, self._salt)
         try:
@@ -131,6 +136,17 @@ class Log:
                 self._cut_tail()
             raise
         self.end += written
+
+    def _is_at_path(self) -> bool:
+        """Tell whether the file is still there; somebody else's at its place is an error, and stays."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        if not os.path.samestat(found, os.fstat(self._descriptor)):
+            msg = "another file has taken the place of the checkpoint"
+            raise FileExistsError(errno.EEXIST, msg)
+        return True
 
     def _cut_tail(self) -> None:
         os.ftruncate(self._descriptor, self.end)
@@ -176,6 +192,7 @@ class Log:
         OSError
             If it could not be written. The old file is as it was.
         """
+        self._is_at_path()
         salt = secrets.token_bytes(16)
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         temporary = f"{self.path}.{secrets.token_hex(6)}.tmp"
@@ -197,6 +214,7 @@ class Log:
         os.close(self._descriptor)
         self._descriptor, self._salt, self.end = descriptor, salt, end
         self._head_size, self.fingerprint = len(head), fingerprint
+        self._is_noted = True  # its header says so
         _sync_folder(self.path)
         return backup
 
@@ -214,6 +232,7 @@ class Log:
 
     def _write_holder(self, pid: int) -> None:
         """Note who holds the file, for the message to whoever else wants it."""
+        self._is_noted = bool(pid)
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, struct.pack("<I", pid), HOLDER_OFFSET)
 
@@ -221,9 +240,9 @@ class Log:
         """Release the file; an empty one that this run created is removed."""
         if self._descriptor < 0:
             return
-        if self.end:
+        if self._is_noted:
             self._write_holder(0)
-        elif self._is_new and not self.size:
+        if self._is_new and not self.size:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
         os.close(self._descriptor)

@@ -101,6 +101,8 @@ class Plan:
     _suspects: deque[int] = field(default_factory=deque)
     _running: dict[WorkerId, _Chunk] = field(default_factory=dict)
     _idle: dict[WorkerId, None] = field(default_factory=dict)
+    _single: set[WorkerId] = field(default_factory=set)
+    _gone: set[WorkerId] = field(default_factory=set)
     _last_size: dict[WorkerId, int] = field(default_factory=dict)
     _unsaved: set[int] = field(default_factory=set)
     _raises: Counter[int] = field(default_factory=Counter)
@@ -120,16 +122,32 @@ class Plan:
         """Begin; a run without calls is over at once."""
         return self._proceed([])
 
-    def worker_ready(self, worker: WorkerId) -> list[Action]:
-        """Take note of a worker that waits for calls."""
+    def worker_ready(self, worker: WorkerId, *, takes_chunks: bool = True) -> list[Action]:
+        """Take note of a worker that waits for calls.
+
+        Parameters
+        ----------
+        worker
+            Who.
+        takes_chunks
+            Whether it can hand back calls of a chunk that it has not started; others get one at a time.
+        """
+        if not takes_chunks:
+            self._single.add(worker)
         if worker not in self._running:
-            self._idle[worker] = None
+            self._set_idle(worker)
         return self._proceed([])
 
     def calls_finished(
-        self, worker: WorkerId, outcomes: Iterable[Outcome], *, is_last: bool, chunk_bytes: int = 0
+        self,
+        worker: WorkerId,
+        outcomes: Iterable[Outcome],
+        *,
+        is_last: bool,
+        chunk_bytes: int = 0,
+        returned: Sequence[int] = (),
     ) -> list[Action]:
-        """Take the outcomes of some calls of a worker's chunk."""
+        """Take the outcomes of some calls of a worker's chunk, and calls that it hands back unstarted."""
         chunk = self._running.get(worker)
         if chunk is None:
             return []
@@ -147,6 +165,7 @@ class Plan:
                 saves.extend(self._failed(outcome, actions))
         if saves:
             actions.insert(0, Save(tuple(saves)))
+        self._take_back(chunk, returned)
         if is_last:
             self._chunk_done(worker, chunk, chunk_bytes)
         return self._proceed(actions)
@@ -165,7 +184,7 @@ class Plan:
         """
         actions: list[Action] = []
         suspects = self._drop(worker)
-        self._idle[worker] = None
+        self._set_idle(worker)
         self._death_times.append(now)
         while self._death_times[0] < now - self.policy.restart_seconds:
             self._death_times.popleft()
@@ -181,10 +200,14 @@ class Plan:
         """Go on without a worker; with none left the run ends."""
         self._suspects.extend(self._drop(worker))
         self._idle.pop(worker, None)
-        self.workers -= 1
+        if worker not in self._gone:
+            self._gone.add(worker)
+            self.workers -= 1
         if self.workers < 1 and not self._is_over and self._has_work():
             self._fail_run(
-                RunStoppedError("every worker was stopped, or joined another run, before this one was over")
+                RunStoppedError(
+                    "every worker was stopped, or belongs to another run, before this one was over"
+                )
             )
         return self._proceed([])
 
@@ -236,11 +259,22 @@ class Plan:
         return () if chunk is None else tuple(chunk.left)
 
     def _chunk_done(self, worker: WorkerId, chunk: _Chunk, chunk_bytes: int) -> None:
+        finished = chunk.size - len(chunk.left)
+        self._take_back(chunk, tuple(chunk.left))
         del self._running[worker]
-        self._pending.extendleft(reversed(chunk.left))
-        self._idle[worker] = None
-        if finished := chunk.size - len(chunk.left):
+        self._set_idle(worker)
+        if finished:
             self._cost.learn(chunk.seconds / finished + config.call_overhead_seconds, chunk_bytes / finished)
+
+    def _take_back(self, chunk: _Chunk, indices: Sequence[int]) -> None:
+        """Put calls that were not started back to where they came from."""
+        unstarted = [index for index in indices if chunk.left.pop(index, self) is None]
+        chunk.size -= len(unstarted)
+        self._pending.extendleft(reversed(unstarted))
+
+    def _set_idle(self, worker: WorkerId) -> None:
+        if worker not in self._gone:
+            self._idle[worker] = None
 
     def _fail_run(self, error: BaseException) -> None:
         self._is_stopping = True
@@ -273,7 +307,7 @@ class Plan:
     def _chunk_size(self, worker: WorkerId) -> int:
         """Size a chunk from what calls cost: so much work, so many bytes, a fair part of the rest."""
         last = self._last_size.get(worker, 0)
-        if self.policy.one_by_one or not last or not self._cost.seconds:
+        if self.policy.one_by_one or worker in self._single or not last or not self._cost.seconds:
             return 1
         fair = len(self._pending) / (_FAIR_PARTS * max(1, self.workers))
         limits = (

@@ -34,7 +34,7 @@ class Pool:
     def __init__(self, actors: Sequence[WorkerRef], start: Callable[[], WorkerRef] | None = None) -> None:
         self.actors = list(actors)
         self.is_busy = False
-        self._start = start
+        self._add = start
         self._pickled: tuple[Any, bytes] | None = None
 
     @classmethod
@@ -55,8 +55,14 @@ class Pool:
         Pool
             They run; no child process is started yet.
         """
-        start = functools.partial(_start_worker, kind, func)
-        return cls([start() for _ in range(size)], start)
+        pool = cls([], functools.partial(_start_worker, kind, func))
+        try:
+            for _ in range(size):
+                pool.actors.append(_start_worker(kind, func))
+        except BaseException:
+            wait(pool.stop(), config.grace_seconds)
+            raise
+        return pool
 
     @classmethod
     def of(cls, actors: Sequence[WorkerRef], chunk_size: int | None) -> "Pool":
@@ -149,8 +155,8 @@ class Pool:
 
     def replace_dead(self) -> None:
         """Start a worker for every one that ended, if they are ours."""
-        if self._start is not None:
-            self.actors = [actor if actor.is_alive() else self._start() for actor in self.actors]
+        if self._add is not None:
+            self.actors = [actor if actor.is_alive() else self._add() for actor in self.actors]
 
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.
@@ -160,7 +166,7 @@ class Pool:
         list of Future
             One for each, for `wait`.
         """
-        return [] if self._start is None else [actor.stop(block=False) for actor in self.actors]
+        return [] if self._add is None else [actor.stop(block=False) for actor in self.actors]
 
 
 def wait(stopping: Sequence["pykka.Future[bool]"], seconds: float) -> None:

@@ -21,7 +21,7 @@ from ._checkpoint import (
     unsaved,
 )
 from ._format import RESULT, is_legacy
-from ._identity import FunctionIdentity, call_form, explain_function, fingerprint
+from ._identity import FunctionIdentity, call_form, explain_function, fingerprint, same_call
 from ._log import Log
 from ._parameters import read_calls
 from ._state import RawResult, plain
@@ -100,6 +100,7 @@ def _open_existing(
         if is_damaged or not is_same:
             # A damaged file is set aside as evidence; another format is fully carried over.
             log.replace(pickle_head(fresh, _sections(fresh)), digest, keep_old=is_damaged)
+        log.hold()
         opened = OpenedRun(fresh, log)
     opened.warnings[:0] = saved.take_notes()
     return opened
@@ -130,18 +131,20 @@ def _open_mismatched(
 
 def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
     """Carry over every result whose parameters still occur; tell whether that was all of them."""
+    old = [call for call in read_calls(saved.parameters)[1] if saved.completed[call.index]]
+    at_place = {call.index: call for call in old}
     places = defaultdict(list)
-    for call in read_calls(saved.parameters)[1]:
-        if saved.completed[call.index]:
-            places[call_form(call)].append(call.index)
+    for call in old:
+        places[call_form(call)].append(call.index)
     used: set[int] = set()
     for call in calls:
-        if found := places.get(call_form(call)):
-            index = found[0]
-            fresh.copy_result(call.index, saved, index)
-            used.add(index)
-            if len(found) > 1:
-                found.pop(0)
+        found = places.get(call_form(call), [])
+        if not found and call.index in at_place and same_call(at_place[call.index], call):
+            found = [call.index]  # equal by an __eq__ of their own
+        if found:
+            fresh.copy_result(call.index, saved, found[0])
+            used.add(found[0])
+            del found[: len(found) > 1]
     return len(used) == saved.done
 
 

@@ -136,6 +136,7 @@ class _Run:
             self._func = job.func
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
+            job.options.check_timeout(self._pool.kinds)
             self._pool.is_busy = True
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)

@@ -5,8 +5,11 @@ any more costs nothing but itself. The checkpoint writer changes it, and nobody
 else. This room knows no files.
 """
 
+import functools
+import io
 import pickle
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
@@ -154,7 +157,7 @@ class RunState:
             self.add_failure(record.index, bytes(record.main).decode("utf-8", "replace"))
         else:
             try:
-                output = pickle.loads(record.main, buffers=record.buffers)
+                output = _load_result(bytes(record.main), record.buffers)
             except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
                 self._note(
                     f"the result of call {record.index} cannot be unpickled ({error!r}) and counts as missing"
@@ -252,6 +255,47 @@ class RunState:
         """
         codes = zip(self.completed, self._codes, strict=True)
         return sum(is_completed and codes_differ(each, code) for is_completed, each in codes)
+
+
+def _load_result(main: bytes, buffers: Sequence[Any]) -> Any:
+    """Unpickle one result; objects of the script's own classes become instances of those again."""
+    if b"_make_skeleton_" in main:
+        return _ScriptUnpickler(io.BytesIO(main), buffers=buffers).load()
+    return pickle.loads(main, buffers=buffers)
+
+
+class _ScriptUnpickler(pickle.Unpickler):
+    """Take classes of ``__main__`` that were pickled by value from the running script, where it has them.
+
+    Otherwise results of an earlier run would be of other classes than those of this one: not
+    equal, not instances. The names are those in which cloudpickle writes such a class.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module != "cloudpickle.cloudpickle":
+            return found
+        if name in {"_make_skeleton_class", "_make_skeleton_enum"}:
+            return functools.partial(_skeleton, found)
+        return functools.partial(_set_state, found) if name == "_class_setstate" else found
+
+
+def _script_class(name: str) -> type | None:
+    found = getattr(sys.modules["__main__"], name, None)
+    is_own = isinstance(found, type) and (found.__module__, found.__qualname__) == ("__main__", name)
+    return found if is_own else None
+
+
+def _skeleton(make: Callable[..., Any], *args: Any) -> Any:
+    names = [arg for arg in args if isinstance(arg, str)]
+    is_script = any(isinstance(arg, dict) and arg.get("__module__") == "__main__" for arg in args)
+    is_script = is_script or "__main__" in names[1:]
+    own = _script_class(names[0]) if names and is_script else None
+    return make(*args) if own is None else own
+
+
+def _set_state(set_state: Callable[..., Any], made: type, state: Any) -> Any:
+    return made if _script_class(made.__name__) is made else set_state(made, state)
 
 
 def plain(main: Any, buffers: Sequence[Any]) -> RawResult:

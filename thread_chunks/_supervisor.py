@@ -5,6 +5,7 @@ message becomes an event of the plan, and the plan's actions become messages
 again. It decides nothing itself.
 """
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ from .messages import (
     WorkerRef,
     WorkerStopped,
 )
+
+log = logging.getLogger("thread_chunks.supervisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Supervisor(pykka.ThreadingActor):
         self._calls = calls
         self._workers = list(crew.workers[: len(missing)])
         self._plan = Plan(missing, policy, len(self._workers))
+        self._stops_at_failure = policy.stop_at_failure
         self._killers: dict[WorkerRef, Callable[[], None] | None] = {}
         self._events = events
 
@@ -118,15 +122,19 @@ class Supervisor(pykka.ThreadingActor):
             Nothing: who needs an answer gets a message.
         """
         match message:
-            case CallsFinished(worker, outcomes, is_last, moved):
-                self._act(self._plan.calls_finished(worker, outcomes, is_last=is_last, chunk_bytes=moved))
+            case CallsFinished(worker, outcomes, is_last, returned, moved):
+                actions = self._plan.calls_finished(
+                    worker, outcomes, is_last=is_last, chunk_bytes=moved, returned=returned
+                )
+                self._act(actions)
             case ResultsSaved(results) | SaveFailed(results):
                 self._events.put(message)
                 self._act(self._plan.results_saved(result.index for result in results))
-            case WorkerReady(worker, kill):
+            case WorkerReady(worker, kill, takes_chunks):
                 self._killers[worker] = kill
-                self._act(self._plan.worker_ready(worker))
+                self._act(self._plan.worker_ready(worker, takes_chunks=takes_chunks))
             case WorkerDied(worker, error):
+                log.warning("%s; its worker may start another", error)
                 self._act(self._plan.worker_died(worker, error, time.monotonic()))
             case WorkerStopped(worker):
                 self._lose(worker)
@@ -150,6 +158,7 @@ class Supervisor(pykka.ThreadingActor):
 
     def _start_run(self) -> None:
         crew = self._crew
+        log.debug("%d calls for %d workers", len(self._plan.missing), len(self._workers))
         for worker in self._workers:
             self._tell(
                 worker,
@@ -196,10 +205,12 @@ class Supervisor(pykka.ThreadingActor):
             match action:
                 case HandOut(worker, indices):
                     calls = tuple(self._calls[index] for index in indices)
-                    self._tell(worker, RunChunk(self.actor_ref, calls, config.lease_seconds))  # type: ignore[arg-type]
+                    chunk = RunChunk(self.actor_ref, calls, config.lease_seconds, self._stops_at_failure)
+                    self._tell(worker, chunk)  # type: ignore[arg-type]
                 case Save(outcomes):
                     self._save(SaveResults(outcomes, self.actor_ref))
                 case GiveUp(failed):
                     self._events.put(CallFailed(failed))
                 case End(error):
+                    log.debug("the run is over: %s", error or "every call ended")
                     self._events.put(RunFinished(error))

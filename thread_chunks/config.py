@@ -70,8 +70,7 @@ should hold a few lines, not thousands."""
 
 @functools.cache
 def _usable_cpus() -> int:
-    # Imported here: it is the slowest import of the package, and a caller that
-    # names a chunk size never needs it.
+    # Imported here: it is a slow import, and a script that only reads checkpoints never needs it.
     from loky import cpu_count  # noqa: PLC0415
 
     return int(cpu_count())

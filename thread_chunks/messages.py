@@ -147,7 +147,9 @@ class RunChunk:
     calls: tuple[Call, ...]
     """The calls, in order."""
     lease: float
-    """Seconds after which no further call of the chunk is started."""
+    """Seconds after which the calls that are not started yet are handed back."""
+    stops_at_failure: bool
+    """Whether no further call of the chunk is started once one raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class WorkerReady:
     """Who."""
     kill: Callable[[], None] | None
     """Ends the running call from any thread, at once; ``None`` if nothing can."""
+    takes_chunks: bool
+    """Whether it can hand back what it has not started while a call runs; others get one call at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,8 @@ class CallsFinished:
     """How each ended, in the order in which they were run."""
     is_last: bool
     """Whether the worker is done with its chunk. Calls of it without an outcome were not started."""
+    returned: tuple[int, ...] = ()
+    """Calls of the chunk that the worker hands back unstarted, because one of them takes long."""
     chunk_bytes: int = 0
     """With the last outcomes: bytes of pickled parameters and results that the chunk moved."""
 
@@ -186,7 +192,7 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped:
-    """The worker actor ended, or joined another run: it will run nothing more in this one."""
+    """The worker actor ended, or belongs to another run: it will run nothing more in this one."""
 
     worker: WorkerRef
     """Who."""

@@ -114,6 +114,10 @@ class ProcessWorker(Worker):
             self._report(WorkerDied(self.actor_ref, _start_failure(error)))
         super()._join(message)
 
+    @property
+    def _takes_chunks(self) -> bool:
+        return self._is_plain
+
     def _killer(self) -> Callable[[], None]:
         def kill() -> None:
             child = self._child
@@ -142,9 +146,11 @@ class ProcessWorker(Worker):
         try:
             child = self._ready_child()
             child.load(func, run.pickled if func is run.func else None)
-            batches = child.run(chunk.calls, chunk.lease, None, durable=run.durable)
-            for outcomes, is_last, moved in batches:
-                self._report(CallsFinished(self.actor_ref, outcomes, is_last, moved))
+            batches = child.run(
+                chunk.calls, chunk.lease, durable=run.durable, stops_at_failure=chunk.stops_at_failure
+            )
+            for outcomes, is_last, returned, moved in batches:
+                self._report(CallsFinished(self.actor_ref, outcomes, is_last, returned, moved))
         except UnreadableError:
             super()._run_chunk(chunk)  # one call at a time, to see whose parameters it are
         except (OSError, WorkerDiedError) as error:
@@ -167,7 +173,7 @@ class ProcessWorker(Worker):
         try:
             child = self._ready_child()
             child.load(func, run.pickled if run is not None and func is run.func else None)
-            for outcomes, _, _ in child.run((call,), _NO_LEASE, timeout, durable=durable):
+            for outcomes, *_ in child.run((call,), _NO_LEASE, timeout=timeout, durable=durable):
                 if outcomes:
                     outcome = outcomes[0]
         except UnreadableError as error:

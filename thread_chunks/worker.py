@@ -8,6 +8,7 @@ A worker knows its supervisor's address and the messages, not the plan behind
 them and nothing of checkpoints.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -61,6 +62,11 @@ class Worker(pykka.ThreadingActor):
     use_daemon_thread = True  # an error in the user's script must not leave it running
     can_kill: ClassVar[bool] = False
     needs_pickle: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "on_start" in cls.__dict__:
+            cls.on_start = _contained(cls.on_start)  # type: ignore[assignment, method-assign]
 
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         super().__init__()
@@ -154,6 +160,8 @@ class Worker(pykka.ThreadingActor):
                 self._run_chunk(message)
             case RunChunk(supervisor):
                 _tell(supervisor, WorkerStopped(self.actor_ref))
+            case JoinRun(supervisor) if self._run is not None and self._run.supervisor.is_alive():
+                _tell(supervisor, WorkerStopped(self.actor_ref))  # it is in the middle of another run
             case JoinRun():
                 self._join(message)
             case LeaveRun(supervisor):
@@ -183,7 +191,12 @@ class Worker(pykka.ThreadingActor):
         self._run = message
         if message.func is not None:
             self.set_func(message.func)
-        self._report(WorkerReady(self.actor_ref, self._killer()))
+        self._report(WorkerReady(self.actor_ref, self._killer(), self._takes_chunks))
+
+    @property
+    def _takes_chunks(self) -> bool:
+        """Whether calls behind a long one can be handed back while it runs."""
+        return False
 
     def _killer(self) -> Callable[[], None] | None:
         """Return what ends a running call from any thread, if this kind of worker can."""
@@ -198,14 +211,14 @@ class Worker(pykka.ThreadingActor):
 
     def _run_chunk(self, chunk: RunChunk) -> None:
         """Run the calls through `execute`, each result handed back as it comes."""
-        end = time.perf_counter() + chunk.lease
         for number, call in enumerate(chunk.calls, 1):
             try:
                 outcome = self._outcome(call)
             except WorkerDiedError as error:
                 self._report(WorkerDied(self.actor_ref, error))
                 return
-            is_last = number == len(chunk.calls) or time.perf_counter() > end
+            is_stop = chunk.stops_at_failure and isinstance(outcome, FailedCall)
+            is_last = is_stop or number == len(chunk.calls)
             self._report(CallsFinished(self.actor_ref, (outcome,), is_last))
             if is_last:
                 return
@@ -247,6 +260,22 @@ class ThreadWorker(Worker):
     >>> worker.run("label", 21)
     ('label', 42)
     """
+
+
+def _contained(on_start: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Let only exceptions out of a start hook: at an exit, pykka would take the dead actor for a living one."""
+
+    @functools.wraps(on_start)
+    def contained(self: Any) -> None:
+        try:
+            on_start(self)
+        except Exception:
+            raise
+        except BaseException as error:
+            msg = f"{type(self).__name__}.on_start ended with {error!r}"
+            raise RuntimeError(msg) from error
+
+    return contained
 
 
 def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:
