@@ -3,16 +3,20 @@
 One rule: two values have the same form if a function could not tell them apart,
 however they travelled. ``1``, ``1.0`` and ``True`` differ, ``0.0`` and ``-0.0`` differ,
 NaN equals NaN, sets and dicts have no order, arrays are their type, shape and
-bytes, and objects are the name of their class and what pickle would keep of them.
+values, dataclasses are their fields, and other objects are the name of their class
+and what pickle would keep of them.
 
 Pickles themselves are no such form: they differ between processes for sets, for
 interned strings and for classes of the script itself. This room knows values and
 nothing of calls.
 """
 
+import copyreg
+import dataclasses
+import hashlib
 import struct
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,10 @@ Form = bytes
 
 PLAIN = {int, float, bool, str, bytes, complex, type(None)}
 """The types whose values are written directly."""
+
+_LONGEST = 96  # longer forms are digested, so that shared parts cannot make a form explode
+_MOST_CYCLES = 1000
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.MethodWrapperType)
 
 
 def form(value: Any) -> Form:
@@ -37,58 +45,152 @@ def form(value: Any) -> Form:
     bytes
         Equal for two values exactly if they are the same in the sense of this module.
     """
-    return _form(value, ())
+    try:
+        return _Walk().form(value)
+    except _TangledError:
+        return _Walk(is_numbered=True).form(value)
 
 
 def tagged(tag: bytes, *parts: bytes) -> Form:
-    """Join parts so that no other parts give the same bytes."""
+    """Join parts so that no other parts give the same bytes; digest what gets long."""
     lengths = struct.pack(f"<{len(parts) + 1}Q", len(parts), *map(len, parts))
-    return b"".join([tag, lengths, *parts])
+    joined = b"".join([tag, lengths, *parts])
+    if len(joined) <= _LONGEST:
+        return joined
+    return b"#" + hashlib.blake2b(joined, digest_size=32).digest()
 
 
-def _form(value: Any, seen: tuple[int, ...]) -> Form:  # noqa: PLR0911 - one line per kind of value
-    kind = type(value)
-    if kind in PLAIN:
-        return _scalar_form(value)
-    if id(value) in seen:
-        return tagged(b"^", str(seen[::-1].index(id(value))).encode())
-    seen = (*seen, id(value))
-    if kind is tuple or kind is list:
-        return tagged(b"t" if kind is tuple else b"l", *(_form(item, seen) for item in value))
-    if kind is dict:
-        items = (_form(key, seen) + _form(item, seen) for key, item in value.items())
-        return tagged(b"d", *sorted(items))
-    if kind is set or kind is frozenset:
-        return tagged(kind.__name__.encode(), *sorted(_form(item, seen) for item in value))
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _array_form(value, seen)
-    if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)):
-        return _named_form(value, seen)
-    if kind.__module__.startswith("pandas."):
-        return tagged(b"p", _name(kind), *(_form(part, seen) for part in _frame_parts(value)))
-    return _object_form(value, seen)
+class _TangledError(Exception):
+    """The value runs in circles so often that writing every way through it would take for ever."""
+
+
+class _Walk:
+    """One walk through a value: what it is inside of now, and the forms of parts that it met before.
+
+    In a numbered walk every part that was met before is written as its number. That
+    ends for any value, but tells shared parts from equal ones.
+    """
+
+    def __init__(self, *, is_numbered: bool = False) -> None:
+        self._numbers: dict[int, tuple[Any, int]] | None = {} if is_numbered else None
+        self._path: dict[int, int] = {}
+        self._known: dict[int, tuple[Any, Form]] = {}
+        self._cycles = 0
+
+    def form(self, value: Any) -> Form:
+        """Write one value, each shared part only once."""
+        if type(value) in PLAIN:
+            return _scalar_form(value)
+        key = id(value)
+        if self._numbers is not None:
+            if key in self._numbers:
+                return tagged(b"@", str(self._numbers[key][1]).encode())
+            self._numbers[key] = value, len(self._numbers)
+        if key in self._path:
+            self._cycles += 1
+            if self._cycles > _MOST_CYCLES:
+                raise _TangledError
+            return tagged(b"^", str(len(self._path) - self._path[key]).encode())
+        if key in self._known:
+            return self._known[key][1]
+        cycles = self._cycles
+        self._path[key] = len(self._path)
+        found = self._compound(value)
+        del self._path[key]
+        if self._cycles == cycles:  # else the form depends on where the walk came from
+            self._known[key] = value, found  # the value is kept, so that its id stays its own
+        return found
+
+    def _compound(self, value: Any) -> Form:  # noqa: PLR0911 - one line for each kind of value
+        kind = type(value)
+        if kind is tuple or kind is list:
+            return tagged(b"t" if kind is tuple else b"l", *map(self.form, value))
+        if kind is dict:
+            return tagged(b"d", *sorted(self.form(pair[0]) + self.form(pair[1]) for pair in value.items()))
+        if isinstance(value, (set, frozenset)):
+            state = getattr(value, "__dict__", None)
+            return tagged(b"s", _name(kind), self.form(state), *sorted(map(self.form, value)))
+        if isinstance(value, (np.ndarray, np.generic)):
+            return self._array(value)
+        if isinstance(value, _NAMED):
+            return self._named(value)
+        is_pandas = kind.__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
+        if is_pandas and (hasattr(value, "columns") or hasattr(value, "dtype")):
+            return tagged(b"p", _name(kind), *map(self.form, _frame_parts(value)))
+        if dataclasses.is_dataclass(value) and "__reduce_ex__" not in vars(kind):
+            fields = [field.name for field in dataclasses.fields(value)]
+            return tagged(
+                b"D", _name(kind), *(self.form((name, getattr(value, name, None))) for name in fields)
+            )
+        return self._object(value)
+
+    def _array(self, value: Any) -> Form:
+        array = np.asarray(value)
+        head = self.form((_name(type(value)), str(array.dtype.names or array.dtype.str), array.shape))
+        if isinstance(value, np.ma.MaskedArray):
+            extra = [self._array(np.ma.getmaskarray(value)), self.form(value.fill_value)]
+        else:
+            extra = [self.form(getattr(value, "__dict__", None))]
+        if array.dtype.names is not None:
+            return tagged(b"f", head, *extra, *(self._array(array[name]) for name in array.dtype.names))
+        if array.dtype.hasobject:
+            return tagged(b"o", head, *extra, *map(self.form, array.ravel().tolist()))
+        return tagged(b"a", head, *extra, *_array_bytes(array))
+
+    def _named(self, value: Any) -> Form:
+        """Write classes, modules and named functions as their names; other functions also as what they are."""
+        more: Any = None
+        if isinstance(value, types.FunctionType) and "<" in value.__qualname__:
+            more = code_form(value, self.form)
+        owner = getattr(value, "__self__", None)
+        if not isinstance(value, type) and owner is not None and not isinstance(owner, types.ModuleType):
+            more = owner
+        return tagged(b"N", _name(value), self.form(more))
+
+    def _object(self, value: Any) -> Form:
+        """Write an object as its class and what pickle would keep of it."""
+        reduce = copyreg.dispatch_table.get(type(value))
+        try:
+            reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
+        except Exception:  # noqa: BLE001 - it cannot be pickled: then it is only what it shows
+            return tagged(b"r", _name(type(value)), repr(value).encode())
+        if isinstance(reduced, str):
+            return tagged(b"g", _name(type(value)), reduced.encode())
+        maker, args, state, items, pairs = (*reduced, None, None, None)[:5]
+        content = (
+            maker,
+            args,
+            state,
+            None if items is None else list(items),
+            None if pairs is None else dict(pairs),
+        )
+        return tagged(b"O", _name(type(value)), self.form(content))
 
 
 def _scalar_form(value: Any) -> Form:
-    if isinstance(value, (float, complex)):
-        if value != value:  # noqa: PLR0124 - NaN
-            value = type(value)("nan")
-        return tagged(b"n", type(value).__name__.encode(), repr(value).encode())
-    data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-    return tagged(b"s", type(value).__name__.encode(), data)
+    kind = type(value)
+    if kind is str:
+        data = value.encode("utf-8", "surrogatepass")
+    elif kind is int:
+        data = b"%x" % value if value >= 0 else b"-%x" % -value  # decimal digits are limited
+    elif kind is float:
+        data = b"nan" if value != value else repr(value).encode()  # noqa: PLR0124 - NaN
+    elif kind is complex:
+        data = _scalar_form(value.real) + _scalar_form(value.imag)
+    else:
+        data = value if kind is bytes else repr(value).encode()
+    return tagged(b"v", kind.__name__.encode(), data)
 
 
-def _array_form(value: Any, seen: tuple[int, ...]) -> Form:
-    array = np.asarray(value)
-    head = repr(
-        (type(value).__name__, array.dtype.descr if array.dtype.names else array.dtype.str, array.shape)
-    ).encode()
-    if array.dtype.hasobject:
-        return tagged(b"o", head, *(_form(item, seen) for item in array.ravel().tolist()))
-    if array.dtype.kind in "fc" and np.isnan(array).any():
-        array = np.where(np.isnan(array), array.dtype.type("nan"), array)
-    mask = [_array_form(np.ma.getmaskarray(value), seen)] if isinstance(value, np.ma.MaskedArray) else []
-    return tagged(b"a", head, np.ascontiguousarray(array).tobytes(), *mask)
+def _array_bytes(array: Any) -> Iterable[bytes]:
+    """Give the values of an array as bytes; every NaN is the same one, and padding does not count."""
+    if array.dtype.kind == "c":
+        return (*_array_bytes(array.real), *_array_bytes(array.imag))
+    if array.dtype.kind == "f":
+        if array.dtype.itemsize > np.dtype("f8").itemsize:
+            return [repr(array.astype(array.dtype.newbyteorder("=")).ravel().tolist()).encode()]
+        array = np.where(np.isnan(array), array.dtype.type("nan"), array).astype(array.dtype)
+    return [np.ascontiguousarray(array).tobytes()]
 
 
 def _name(value: Any) -> bytes:
@@ -96,60 +198,39 @@ def _name(value: Any) -> bytes:
     return name.encode()
 
 
-def _named_form(value: Any, seen: tuple[int, ...]) -> Form:
-    """Classes, modules and named functions are their names; other functions also their code."""
-    code = b""
-    if isinstance(value, types.FunctionType) and "<" in value.__qualname__:
-        code = code_form(value, seen) or b""
-    return tagged(b"N", _name(value), code)
-
-
 def _frame_parts(value: Any) -> Iterator[Any]:
-    """Take a pandas object apart: how its blocks are laid out in memory is not part of its value."""
+    """Take a frame, series or index apart: how its blocks lie in memory is not part of its value."""
     if hasattr(value, "columns"):
         yield value.columns
-        yield value.index
         for number in range(len(value.columns)):
-            column = value.iloc[:, number]
-            yield str(column.dtype), column.to_numpy()
-    elif hasattr(value, "to_numpy"):
-        yield str(getattr(value, "dtype", "")), getattr(value, "name", None), value.to_numpy()
-        yield getattr(value, "index", None)
+            yield value.iloc[:, number].dtype, value.iloc[:, number].to_numpy()
     else:
-        yield value.__reduce_ex__(4)
+        yield getattr(value, "dtype", None), value.to_numpy()
+        yield list(getattr(value, "names", ())), getattr(value, "name", None)
+    yield getattr(value, "index", None)
 
 
-def _object_form(value: Any, seen: tuple[int, ...]) -> Form:
-    """Write an object as its class and what pickle would keep of it."""
-    try:
-        reduced = value.__reduce_ex__(4)
-    except Exception:  # noqa: BLE001 - it cannot be pickled: then it is only what it shows
-        return tagged(b"r", _name(type(value)), repr(value).encode())
-    if isinstance(reduced, str):
-        return tagged(b"g", _name(type(value)), reduced.encode())
-    maker, args, state, items, pairs = (*reduced, None, None, None)[:5]
-    content = (
-        args,
-        state,
-        None if items is None else list(items),
-        None if pairs is None else dict(pairs),
-    )
-    return tagged(b"O", _name(type(value)), _form(maker, seen), _form(content, seen))
+def code_form(func: Any, write: Callable[[Any], Form] = form) -> Form | None:
+    """Write a function's code, defaults and captured values.
 
+    Parameters
+    ----------
+    func
+        The function.
+    write
+        What writes the values in it.
 
-def code_form(func: Any, seen: tuple[int, ...] = ()) -> Form | None:
-    """Write a function's code, defaults and captured values; ``None`` if it is not Python's."""
+    Returns
+    -------
+    bytes or None
+        ``None`` if it is not a Python function.
+    """
     wrapped = getattr(func, "__wrapped__", None)
     if not isinstance(func, types.FunctionType):
-        return code_form(wrapped, seen) if wrapped is not None and wrapped is not func else None
+        return code_form(wrapped, write) if wrapped is not None and wrapped is not func else None
     cells = [cell.cell_contents for cell in func.__closure__ or () if cell != types.CellType()]
-    return b"".join(
-        [
-            _compiled_form(func.__code__),
-            _form((func.__defaults__, func.__kwdefaults__), (*seen, id(func))),
-            _form(cells, (*seen, id(func))),
-        ]
-    )
+    values = func.__defaults__, func.__kwdefaults__, cells
+    return tagged(b"F", _compiled_form(func.__code__), *map(write, values))
 
 
 def _compiled_form(code: types.CodeType) -> Form:
@@ -157,5 +238,6 @@ def _compiled_form(code: types.CodeType) -> Form:
         _compiled_form(value) if isinstance(value, types.CodeType) else form(value)
         for value in code.co_consts
     ]
-    names = repr((code.co_names, code.co_varnames, code.co_freevars)).encode()
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    names = repr((code.co_names, code.co_varnames, code.co_freevars, counts)).encode()
     return tagged(b"c", code.co_code, names, *constants)

@@ -22,7 +22,6 @@ A message is one pickle of builtin types, its large buffers out of band:
 from __future__ import annotations
 
 import collections
-import contextlib
 import io
 import os
 import pickle
@@ -220,10 +219,11 @@ class Runner:
     def take_back(self) -> list[int]:
         """Take every call that is not started out of the chunk; the sender's thread does."""
         indices = []
-        with contextlib.suppress(IndexError):
+        try:
             while True:
                 indices.append(self.calls.pop()[0])
-        return indices[::-1]
+        except IndexError:
+            return indices[::-1]
 
     def _calls(self, pickled: bytes) -> Any:
         try:

@@ -60,7 +60,7 @@ class ChildProcess:
         self._timeout = 0.0
         self._surroundings: Any = None
         self._func: Callable[..., Any] | None = None
-        self._is_loading = False
+        self._loading = 0
 
     @property
     def is_alive(self) -> bool:
@@ -83,7 +83,7 @@ class ChildProcess:
         if func is not self._func:
             self._send(("function", _pickled(func) if pickled is None else pickled))
             self._func = func
-            self._is_loading = True
+            self._loading += 1
 
     def run(
         self,
@@ -176,13 +176,15 @@ class ChildProcess:
             return list(_child.receive(self._sock, self._check))
 
     def _finish_loading(self) -> None:
-        """Wait for what the child says of the function."""
-        if self._is_loading:
-            ((kind, error),) = self._receive()
-            self._is_loading = False
-            if kind == "broken function":
-                self._func = None
-                raise UnreadableError(_rebuild(*error))
+        """Wait for what the child says of each function it was sent; the last one counts."""
+        error = None
+        while self._loading:
+            replies = self._receive()
+            self._loading -= len(replies)
+            _, error = replies[-1]
+        if error is not None:
+            self._func = None
+            raise UnreadableError(_rebuild(*error))
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:

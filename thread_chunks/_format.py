@@ -35,6 +35,8 @@ MAGIC = b"thrdchnk"
 _OPEN, _CLOSE = b"\x80\x05C\x50", b"0"  # PROTO 5, SHORT_BINBYTES of 80 bytes; POP
 _HEADER = struct.Struct("<8sHHI16s32sQII")
 HOLDER_OFFSET = len(_OPEN) + 12
+START = _OPEN + MAGIC
+"""How every checkpoint file begins."""
 HEADER_SIZE = len(_OPEN) + _HEADER.size + len(_CLOSE)
 
 _RECORD = struct.Struct("<4s8sQdQQHHI")  # and the checksum of these fields behind them
@@ -157,8 +159,7 @@ def _joined(damages: list[Damage], end: int) -> list[Damage]:
 def _read_header(data: bytes, path: str) -> Header:
     content = data[len(_OPEN) : -len(_CLOSE)]
     if len(data) < HEADER_SIZE:
-        start = _OPEN + MAGIC
-        if len(data) > len(_OPEN) and data[: len(start)] == start[: len(data)]:
+        if len(data) > len(_OPEN) and data[: len(START)] == START[: len(data)]:
             raise CheckpointCorruptError(_corrupt(path))
         raise NotACheckpointError(_not_ours(path))
     magic, version, spare, holder, salt, fingerprint, head_size, head_crc, crc = _HEADER.unpack(content)

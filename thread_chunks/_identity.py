@@ -8,6 +8,7 @@ difference is named. This room knows calls and nothing of files or actors.
 import functools
 import hashlib
 import io
+import operator
 import pickle
 import struct
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from ._canonical import PLAIN, Form, code_form, form, tagged
 from ._parameters import shown
@@ -60,18 +63,24 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
             func = func.__func__
         else:
             break
-    if isinstance(func, types.BuiltinMethodType) and not isinstance(func.__self__, types.ModuleType):
-        bound.append(form(func.__self__))
     name = getattr(func, "__name__", None)
+    if not _is_its_name(func):
+        bound.append(form(func))  # a callable object, or a method of a builtin: its state counts
     if not isinstance(name, str):
         name = type(func).__name__
-        bound.append(form(func))
         func = type(func).__call__
     code = code_form(func)
     if name == "<lambda>":
         bound.append(code or b"")
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
     return FunctionIdentity(name, key, _code_digest(code))
+
+
+def _is_its_name(func: Any) -> bool:
+    """Tell whether nothing but a name stands behind a callable."""
+    if isinstance(func, types.BuiltinFunctionType):
+        return func.__self__ is None or isinstance(func.__self__, types.ModuleType)
+    return isinstance(func, types.FunctionType | type | np.ufunc)
 
 
 def codes_differ(one: int, other: int) -> bool:
@@ -105,7 +114,9 @@ def fingerprint(identity: FunctionIdentity, calls: Sequence[Call]) -> bytes:
     digest = hashlib.blake2b(_VERSION, digest_size=32)
     digest.update(tagged(b"f", identity.name.encode(), identity.key))
     rows = [call.args for call in calls]
-    if set(map(type, chain.from_iterable(rows))) <= PLAIN and not any(call.kwargs for call in calls):
+    values = list(chain.from_iterable(rows))
+    is_plain = set(map(type, values)) <= PLAIN and not any(call.kwargs for call in calls)
+    if is_plain and all(map(operator.eq, values, values)):  # NaN is not itself, and has many bit patterns
         digest.update(_plain_form(rows))
     else:
         for call in calls:
@@ -118,14 +129,8 @@ def _plain_form(rows: Sequence[tuple[Any, ...]]) -> Form:
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 5)
     pickler.fast = True
-    if any(map(_is_nan, chain.from_iterable(rows))):
-        rows = [tuple(type(value)("nan") if _is_nan(value) else value for value in row) for row in rows]
     pickler.dump(rows)
     return out.getvalue()
-
-
-def _is_nan(value: Any) -> bool:
-    return bool(value != value)  # noqa: PLR0124 - only NaN is not itself
 
 
 def call_form(call: Call) -> Form:
@@ -164,7 +169,7 @@ def explain_calls(saved: Sequence[Call], now: Sequence[Call]) -> str | None:
         if len(saved) == len(now):
             return None
         common = min(len(saved), len(now))
-        return f"{_counts(saved, now)}; {common} {'is' if common == 1 else 'are'} the same"
+        return f"{_counts(saved, now)}; the first {'is' if common == 1 else f'{common} are'} the same"
     reordered = len(saved) == len(now) and Counter(map(call_form, saved)) == Counter(map(call_form, now))
     prefix = "the same parameters stand in another order; " if reordered else ""
     if len(saved) != len(now):
@@ -179,29 +184,7 @@ def _counts(saved: Sequence[Call], now: Sequence[Call]) -> str:
 
 def same_call(one: Call, other: Call) -> bool:
     """Compare two calls by value."""
-    return _same((one.args, one.kwargs), (other.args, other.kwargs))
-
-
-def _same(one: Any, other: Any) -> bool:
-    if form(one) == form(other):
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    return _says_equal(one, other)
-
-
-def _says_equal(one: Any, other: Any) -> bool:
-    """Ask objects that define equality themselves; caches in their state are not part of it."""
-    if type(one).__module__ in {"builtins", "numpy"} or getattr(type(one), "__eq__", None) is object.__eq__:
-        return False
-    try:
-        return (one == other) is True
-    except Exception:  # noqa: BLE001 - the user's __eq__ may do anything
-        return False
+    return call_form(one) == call_form(other)
 
 
 def _first_difference(one: Call, other: Call) -> str:
@@ -212,7 +195,7 @@ def _first_difference(one: Call, other: Call) -> str:
             return f"argument {key!r} is new ({shown(now[key])})"
         if key not in now:
             return f"argument {key!r} is gone (it was {shown(saved[key])})"
-        if not _same(saved[key], now[key]):
+        if form(saved[key]) != form(now[key]):
             was, is_now = shown(saved[key]), shown(now[key])
             if was == is_now:
                 was, is_now = (

@@ -15,14 +15,27 @@ import re
 import secrets
 import stat
 import struct
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ._format import HEADER_SIZE, HOLDER_OFFSET, Contents, Record, header_bytes, read, record_pieces
+from ._format import HEADER_SIZE, HOLDER_OFFSET, START, Contents, Record, header_bytes, read, record_pieces
 from .errors import CheckpointLockedError, NotACheckpointError
 
 _PIECE = 1 << 30  # a single write of more than 2 GiB is cut short by the kernel
 _JOIN_BYTES = 1 << 16  # smaller pieces are joined before they are written
+
+
+_open_logs: weakref.WeakSet["Log"] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """Close, in a forked child, what belongs to the parent: the lock would outlive the parent with it."""
+    for log in _open_logs:
+        log.forget()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class Log:
@@ -48,6 +61,7 @@ class Log:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self._is_new = not os.path.lexists(self.path)
         self._descriptor = self._lock()
+        _open_logs.add(self)
         self._remove_stale()
         self._salt = b""
         self.end = 0
@@ -236,6 +250,12 @@ class Log:
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, struct.pack("<I", pid), HOLDER_OFFSET)
 
+    def forget(self) -> None:
+        """Close this process's copy of the file, and leave the file to the process that holds it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def close(self) -> None:
         """Release the file; an empty one that this run created is removed."""
         if self._descriptor < 0:
@@ -245,14 +265,13 @@ class Log:
         if self._is_new and not self.size:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self.forget()
 
 
 def _holder(descriptor: int) -> int | None:
     """Return the process that holds a file, as its header says."""
     start = os.pread(descriptor, HEADER_SIZE, 0)
-    if len(start) < HEADER_SIZE:
+    if len(start) < HEADER_SIZE or not start.startswith(START):
         return None
     return int.from_bytes(start[HOLDER_OFFSET : HOLDER_OFFSET + 4], "little") or None
 

@@ -86,4 +86,4 @@ def shown(value: Any) -> str:
         text = " ".join(shorten.repr(value).split())
     except Exception:  # noqa: BLE001 - the user's __repr__ may do anything
         text = f"a {type(value).__qualname__}"
-    return text
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

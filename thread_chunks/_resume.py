@@ -21,7 +21,7 @@ from ._checkpoint import (
     unsaved,
 )
 from ._format import RESULT, is_legacy
-from ._identity import FunctionIdentity, call_form, explain_function, fingerprint, same_call
+from ._identity import FunctionIdentity, call_form, explain_function, fingerprint
 from ._log import Log
 from ._parameters import read_calls
 from ._state import RawResult, plain
@@ -131,17 +131,13 @@ def _open_mismatched(
 
 def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
     """Carry over every result whose parameters still occur; tell whether that was all of them."""
-    old = [call for call in read_calls(saved.parameters)[1] if saved.completed[call.index]]
-    at_place = {call.index: call for call in old}
     places = defaultdict(list)
-    for call in old:
-        places[call_form(call)].append(call.index)
+    for call in read_calls(saved.parameters)[1]:
+        if saved.completed[call.index]:
+            places[call_form(call)].append(call.index)
     used: set[int] = set()
     for call in calls:
-        found = places.get(call_form(call), [])
-        if not found and call.index in at_place and same_call(at_place[call.index], call):
-            found = [call.index]  # equal by an __eq__ of their own
-        if found:
+        if found := places.get(call_form(call)):
             fresh.copy_result(call.index, saved, found[0])
             used.add(found[0])
             del found[: len(found) > 1]

@@ -1,0 +1,257 @@
+"""What the behaviour tests share: real programs, their processes, and logs outside the checkpoint.
+
+The rules of the harness: every test and every program has a hard time limit; on
+time-out all stacks are dumped and the test fails. Calls note what they do with one
+``os.write(O_APPEND)``, so the oracle is never the file under test.
+"""
+
+import contextlib
+import faulthandler
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import cloudpickle
+import pykka
+import pytest
+
+from thread_chunks import config
+
+TEST_SECONDS = 90
+PROGRAM_SECONDS = 40.0
+
+# Helpers used inside a call travel by value: its child need not import this file, and pytest with it.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+# --- logs and flags -----------------------------------------------------------------
+
+
+def note(path: str | os.PathLike[str], entry: object) -> None:
+    """Append one line, whole, whoever else writes."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, f"{entry}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def noted(path: str | os.PathLike[str]) -> list[str]:
+    """Return the lines that were noted so far; a line that was only begun does not count."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0, what: str = "condition") -> None:
+    """Look again and again until something holds; fail after the bound."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            msg = f"waited {seconds:g} s in vain for: {what}"
+            raise TimeoutError(msg)
+        time.sleep(0.005)
+
+
+def wait_for(path: str | os.PathLike[str], seconds: float = 20.0) -> None:
+    """Wait until a file exists."""
+    name = os.fspath(path)
+    wait_until(lambda: os.path.exists(name), seconds, name)
+
+
+# --- processes ------------------------------------------------------------------------
+
+
+def _process_table() -> Iterator[tuple[int, int, int]]:
+    """Yield process, parent and group of all that live: a zombie does not."""
+    if os.path.isdir("/proc/self"):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    yield int(name), int(fields[1]), int(fields[2])
+        return
+    table = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True
+    )
+    for line in table.stdout.splitlines():
+        pid, parent, group, state = line.split()
+        if not state.startswith("Z"):
+            yield int(pid), int(parent), int(group)
+
+
+def children(parent: int | None = None) -> set[int]:
+    """Return the living children of a process."""
+    wanted = os.getpid() if parent is None else parent
+    return {pid for pid, above, _ in _process_table() if above == wanted}
+
+
+def group_members(group: int) -> set[int]:
+    """Return the living processes of a process group, orphans included."""
+    return {pid for pid, _, own in _process_table() if own == group}
+
+
+class Programs:
+    """Programs in interpreters of their own, each the leader of a process group."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+        self._count = 0
+
+    def write(self, source: str, name: str | None = None) -> Path:
+        """Write a program's source to a file."""
+        if name is None:
+            self._count += 1
+            name = f"program_{self._count}.py"
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return path
+
+    def start(
+        self,
+        source: str | None,
+        *arguments: object,
+        flags: Sequence[str] = ("-W", "error"),
+        env: dict[str, str] | None = None,
+        stdin: str | None = None,
+        cwd: Path | None = None,
+    ) -> "subprocess.Popen[str]":
+        """Start a program; without source, `arguments` follow the interpreter."""
+        command = [sys.executable, *flags]
+        if source is not None:
+            command.append(str(self.write(source)))
+        given = None
+        if stdin is not None:
+            given = open(self.write(stdin, "stdin.txt"), encoding="utf-8")  # noqa: SIM115 - closed below
+        environment = os.environ | {"PYTHONFAULTHANDLER": "1"} | (env or {})
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)],
+            cwd=cwd or self.folder,
+            env=environment,
+            stdin=given or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        if given is not None:
+            given.close()
+        self._started.append(process)
+        return process
+
+    def finish(self, process: "subprocess.Popen[str]", seconds: float = PROGRAM_SECONDS) -> tuple[str, str]:
+        """Wait for a program's end and return what it wrote; at the limit dump its stacks and fail."""
+        try:
+            return process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            out, err = process.communicate(timeout=10)
+            pytest.fail(f"the program did not end within {seconds:g} s\n{out}\n{err}")
+
+    def run(
+        self,
+        source: str | None,
+        *arguments: object,
+        flags: Sequence[str] = ("-W", "error"),
+        env: dict[str, str] | None = None,
+        stdin: str | None = None,
+        cwd: Path | None = None,
+        code: int = 0,
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program to its end, which must be the expected one, and leave no process behind."""
+        process = self.start(source, *arguments, flags=flags, env=env, stdin=stdin, cwd=cwd)
+        out, err = self.finish(process)
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        self.expect_gone(process)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def expect_gone(self, process: "subprocess.Popen[str]", seconds: float = 2.0) -> None:
+        """Check that nothing of a program that ended is left."""
+        wait_until(lambda: not group_members(process.pid), seconds, "the end of all child processes")
+
+    def close(self) -> None:
+        """Kill what a failed test left."""
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+# --- fixtures ---------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _time_limit() -> Iterator[None]:
+    """Fail a test that hangs, with all stacks."""
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        with open(os.devnull, "w", encoding="utf-8") as devnull:
+            stream = sys.__stderr__ or devnull
+            faulthandler.dump_traceback(file=stream)
+        msg = f"the test took longer than {TEST_SECONDS} s"
+        raise TimeoutError(msg)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    """Programs to start in the test's own folder."""
+    started = Programs(tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def _by_value(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the functions of a test file travel by value, as those of a script do."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)
+
+
+@pytest.fixture
+def _quiet(_by_value: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show no progress bars unless a test asks."""
+    monkeypatch.setattr(config, "progress_bar", False)
+
+
+@pytest.fixture
+def _tidy() -> Iterator[None]:
+    """Stop the actors that a test started, and only those."""
+    before = set(pykka.ActorRegistry.get_all())
+    yield
+    for actor in pykka.ActorRegistry.get_all():
+        if actor not in before:
+            actor.stop(block=True, timeout=10)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder that holds nothing but what the test puts there."""
+    path = tmp_path / "work"
+    path.mkdir()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,785 @@
+"""One child interpreter: what is sent to it, what comes back, and how it ends."""
+
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Programs, children, note, noted, wait_for, wait_until
+
+from thread_chunks import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError, _child, config
+from thread_chunks._child_process import THREAD_VARIABLES, ChildProcess, UnreadableError
+from thread_chunks._parameters import read_calls
+from thread_chunks.messages import FailedCall, Outcome, Result
+
+LEASE = 1000.0
+
+
+@pytest.fixture
+def child() -> Iterator[ChildProcess]:
+    """Start a child, and see to it that nothing of it is left."""
+    before = children()
+    process = ChildProcess(1)
+    process.prepare()
+    yield process
+    process.kill()
+    process.stop()
+    assert children() == before
+
+
+def batches(
+    child: ChildProcess, func: Callable[..., Any], *entries: Any, **options: Any
+) -> list[tuple[tuple[Outcome, ...], bool, tuple[int, ...], int]]:
+    """Run calls of a function and return everything that arrives, as it arrives."""
+    child.load(func)
+    lease = options.pop("lease", LEASE)
+    return list(
+        child.run(tuple(read_calls(entries)[1]), lease, **{"timeout": None, "durable": True, **options})
+    )
+
+
+def run(child: ChildProcess, func: Callable[..., Any], *entries: Any, **options: Any) -> list[Outcome]:
+    """Run calls of a function and return their outcomes."""
+    return [outcome for outcomes, *_ in batches(child, func, *entries, **options) for outcome in outcomes]
+
+
+def outputs(child: ChildProcess, func: Callable[..., Any], *entries: Any, **options: Any) -> list[Any]:
+    """Run calls that return."""
+    outcomes = run(child, func, *entries, **options)
+    assert [outcome.index for outcome in outcomes] == list(range(len(entries)))
+    assert all(isinstance(outcome, Result) for outcome in outcomes), outcomes
+    return [outcome.output for outcome in outcomes if isinstance(outcome, Result)]
+
+
+def failure(child: ChildProcess, func: Callable[..., Any], *entries: Any) -> FailedCall:
+    """Run one call that fails."""
+    (outcome,) = run(child, func, entries)
+    assert isinstance(outcome, FailedCall)
+    return outcome
+
+
+def pid(child: ChildProcess) -> int:
+    return int(child._process.pid)
+
+
+def hang() -> None:
+    threading.Event().wait(600)
+
+
+# Functions of this file travel by value, so the child imports no tests.
+hang.__module__ = "__main__"
+
+
+# --- calls --------------------------------------------------------------------------------
+
+
+def test_child_runs_calls_in_order(child: ChildProcess) -> None:
+    """Every call is run once, in order, with its positional or keyword arguments, in another process."""
+    assert outputs(child, lambda x, y=0: (x, y), [1], [2, 3], {"x": 4, "y": 5}) == [(1, 0), (2, 3), (4, 5)]
+    assert outputs(child, os.getpid, []) == [pid(child)]
+    assert pid(child) != os.getpid()
+
+
+def test_child_is_used_again_with_other_functions(child: ChildProcess) -> None:
+    """One child runs chunk after chunk, and function after function."""
+    functions: list[Callable[[int], int]] = [lambda x: x + 1, lambda x: x * 10]
+    for func in functions * 3:
+        assert outputs(child, func, [1], [2]) == [func(1), func(2)]
+    assert outputs(child, os.getpid, []) == [pid(child)]
+
+
+def test_child_keeps_what_a_function_remembers(child: ChildProcess) -> None:
+    """The function stays in the child between chunks: what it loaded or cached is not lost."""
+    seen: list[int] = []
+
+    def remember(x: int) -> list[int]:
+        seen.append(x)
+        return list(seen)
+
+    assert outputs(child, remember, [1]) == [[1]]
+    assert outputs(child, remember, [2]) == [[1, 2]]
+
+
+def test_child_keeps_the_pickled_result_when_it_will_be_saved(child: ChildProcess) -> None:
+    """A result comes with its pickle, ready to be written; nobody keeps one that is not saved."""
+    import pickle  # noqa: PLC0415 - of this test alone
+
+    array = np.arange(100_000.0)
+    (saved,) = run(child, lambda: array, [])
+    assert isinstance(saved, Result)
+    main, buffers = saved.payload
+    assert len(main) < 1000
+    assert [len(buffer) for buffer in buffers] == [array.nbytes]
+    np.testing.assert_array_equal(pickle.loads(main, buffers=buffers), array)
+    (kept,) = run(child, lambda: array, [], durable=False)
+    assert isinstance(kept, Result)
+    assert kept.payload == (b"", ())
+    np.testing.assert_array_equal(kept.output, array)
+    assert kept.output.flags.writeable
+
+
+def test_child_measures_seconds_and_bytes(child: ChildProcess) -> None:
+    """What a chunk costs is told with its last outcomes, so that the next can be sized."""
+    *_, (outcomes, is_last, _, moved) = batches(child, len, [b"x" * 500_000], [b"y" * 500_000])
+    assert is_last
+    assert 1_000_000 < moved < 1_100_000
+    assert all(isinstance(each, Result) and each.seconds >= 0 for each in outcomes)
+
+
+def test_child_hands_results_back_as_they_come(child: ChildProcess, tmp_path: Path) -> None:
+    """A result arrives while the next call is still running."""
+
+    def second_waits(x: int) -> int:
+        if x:
+            wait_for(tmp_path / "go")
+        return x
+
+    child.load(second_waits)
+    arriving = child.run(tuple(read_calls([[0], [1]])[1]), LEASE, timeout=None, durable=True)
+    outcomes, is_last, *_ = next(arriving)
+    assert [outcome.index for outcome in outcomes] == [0]
+    assert not is_last
+    (tmp_path / "go").touch()
+    assert [outcome.index for outcomes, *_ in arriving for outcome in outcomes] == [1]
+
+
+def test_child_hands_back_unstarted_calls_when_its_lease_is_over(child: ChildProcess, tmp_path: Path) -> None:
+    """A call that takes long holds up no other: those behind it are handed back while it still runs."""
+
+    def first_waits(x: int) -> int:
+        if not x:
+            wait_for(tmp_path / "go")
+        return x
+
+    child.load(first_waits)
+    arriving = child.run(tuple(read_calls([[0], [1], [2]])[1]), 0.05, timeout=None, durable=True)
+    outcomes, is_last, returned, _ = next(arriving)
+    assert (outcomes, is_last, returned) == ((), False, (1, 2))
+    (tmp_path / "go").touch()
+    rest = list(arriving)
+    assert [outcome.index for outcomes, *_ in rest for outcome in outcomes] == [0]
+    assert [index for _, _, returned, _ in rest for index in returned] == []
+    assert rest[-1][1]
+    assert outputs(child, lambda x: x, [4]) == [4]
+
+
+def test_child_hands_nothing_back_when_it_is_done_in_time(child: ChildProcess) -> None:
+    """Short calls are all run, and a lease that is over later does not touch the next chunk."""
+    for _ in range(20):
+        for lease in (0.001, LEASE):
+            parts = batches(child, lambda x: x, *[[number] for number in range(50)], lease=lease)
+            run_or_returned = [outcome.index for outcomes, *_ in parts for outcome in outcomes]
+            run_or_returned += [index for _, _, returned, _ in parts for index in returned]
+            assert sorted(run_or_returned) == list(range(50))
+            if lease == LEASE:
+                assert not any(returned for _, _, returned, _ in parts)
+
+
+def test_child_starts_no_further_call_when_one_raised_and_errors_stop_the_run(child: ChildProcess) -> None:
+    """Under a rule that the first failure ends the run, no call behind it is started."""
+
+    def fail_at_one(x: int) -> int:
+        return 1 // (1 - x)
+
+    stopped = run(child, fail_at_one, [0], [1], [2], stops_at_failure=True)
+    assert [outcome.index for outcome in stopped] == [0, 1]
+    everything = run(child, fail_at_one, [0], [1], [2])
+    assert [isinstance(outcome, Result) for outcome in everything] == [True, False, True]
+
+
+def test_child_returns_large_arguments_and_results(child: ChildProcess) -> None:
+    """Many megabytes travel both ways, whole, however they are split on the way."""
+    array = np.arange(4_000_000.0)
+    (back,) = outputs(child, lambda x: -x, [array])
+    np.testing.assert_array_equal(back, -array)
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 1001, 1500])
+def test_child_returns_many_buffers(child: ChildProcess, count: int) -> None:
+    """A result of very many large arrays comes back whole."""
+    size = _child.OUT_OF_BAND_BYTES
+    (back,) = outputs(child, lambda: [np.full(size, number % 251, np.uint8) for number in range(count)], [])
+    assert [int(array[0]) for array in back] == [number % 251 for number in range(count)]
+    assert {array.nbytes for array in back} == {size}
+
+
+# --- surroundings ----------------------------------------------------------------------------
+
+
+def test_child_looks_like_its_parent(
+    child: ChildProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Import path, arguments and working directory are those of the parent, also after they changed."""
+    for _ in range(2):
+        assert outputs(child, lambda: (sys.path, sys.argv, os.getcwd()), []) == [
+            (sys.path, sys.argv, os.getcwd())
+        ]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(tmp_path / "more"))
+        monkeypatch.setattr(sys, "argv", ["other"])
+        child.prepare()
+
+
+def test_child_starts_without_its_own_folder_on_the_path() -> None:
+    """The modules of this package are not importable as if they were the user's."""
+    child = ChildProcess(1)
+    assert str(Path(_child.__file__).parent) not in outputs(child, lambda: sys.path, [])[0]
+    child.stop()
+
+
+def test_child_limits_the_threads_of_numerical_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries get as many threads as there is room for, unless the user said how many."""
+    monkeypatch.delenv(THREAD_VARIABLES[0], raising=False)
+    monkeypatch.setenv(THREAD_VARIABLES[1], "7")
+    child = ChildProcess(3)
+    first, second = THREAD_VARIABLES[:2]
+    assert outputs(child, lambda: (os.environ[first], os.environ[second]), []) == [("3", "7")]
+    child.stop()
+
+
+def test_child_inherits_no_other_descriptor(child: ChildProcess) -> None:
+    """A child holds its own socket and the three standard streams, and nothing that would keep others alive."""
+    other = ChildProcess(1)
+    assert outputs(other, lambda: len([fd for fd in range(256) if _is_open(fd)]), []) == [4]
+    other.stop()
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+_is_open.__module__ = "__main__"
+
+
+def test_child_ignores_interrupts(child: ChildProcess) -> None:
+    """Ctrl-C reaches the whole group of processes, and it is for the parent to handle."""
+
+    def interrupted() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "still here"
+
+    assert outputs(child, interrupted, []) == ["still here"]
+
+
+# --- calls that fail -----------------------------------------------------------------------------
+
+
+class CannotTravel(Exception):  # noqa: N818 - its name is shown
+    def __reduce__(self) -> Any:
+        msg = "stays where it is"
+        raise TypeError(msg)
+
+
+class CannotArrive(Exception):  # noqa: N818
+    def __reduce__(self) -> Any:
+        return _fall, ()
+
+
+class ExitsOnArrival(Exception):  # noqa: N818
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        msg = "no message"
+        raise RuntimeError(msg)
+
+
+def _fall() -> None:
+    msg = "cannot be unpickled"
+    raise ValueError(msg)
+
+
+for _travels in (CannotTravel, CannotArrive, ExitsOnArrival, MuteError, _fall):
+    _travels.__module__ = "__main__"
+
+
+def raiser(error: BaseException | type[BaseException]) -> Callable[[], Any]:
+    """Make a function that raises; what it raises is made in the child."""
+    kind, args = (error, ()) if isinstance(error, type) else (type(error), error.args)
+
+    def fail() -> Any:
+        raise kind(*args)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("bad"), KeyError("k"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("b"),
+     StopIteration(1), MemoryError(), RecursionError("deep"), TimeoutError("late"), EOFError(), OSError(5, "io")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_child_reports_what_a_call_raised(child: ChildProcess, error: BaseException) -> None:
+    """An exception of any kind, an exit included, is the call's own failure, with the traceback of the child."""
+    failed = failure(child, raiser(error))
+    assert type(failed.exception) is type(error)
+    assert failed.exception.args == error.args
+    assert isinstance(failed.exception.__cause__, RemoteTraceback)
+    assert "raise kind(*args)" in failed.traceback
+    assert _child.__file__ not in failed.traceback
+    assert outputs(child, lambda: "still here", []) == ["still here"]
+
+
+@pytest.mark.parametrize("kind", [CannotTravel, CannotArrive, ExitsOnArrival, MuteError])
+def test_child_reports_an_exception_that_does_not_travel(child: ChildProcess, kind: type[Exception]) -> None:
+    """An exception that cannot be pickled or unpickled keeps its name, and hurts nobody else."""
+    failed = failure(child, raiser(kind))
+    name = getattr(failed.exception, "type_name", type(failed.exception).__name__)
+    assert name == kind.__name__
+    assert "raise kind(*args)" in failed.traceback
+    assert outputs(child, lambda: "still here", []) == ["still here"]
+
+
+def test_child_names_the_exception_that_a_stand_in_stands_for(child: ChildProcess) -> None:
+    """A stand-in says the type and message of what it stands for."""
+    exception = failure(child, raiser(CannotTravel("why"))).exception
+    assert isinstance(exception, RemoteError)
+    assert str(exception) == "CannotTravel: why"
+
+
+@pytest.mark.parametrize(
+    ("result", "name"),
+    [
+        pytest.param("lock", "TypeError", id="cannot-be-pickled"),
+        pytest.param("arrives", "ValueError", id="cannot-be-unpickled"),
+        pytest.param("exits", "SystemExit", id="exits-when-unpickled"),
+        pytest.param("deep", "", id="too-deep"),
+    ],
+)
+def test_child_fails_a_call_alone_when_its_result_does_not_travel(
+    child: ChildProcess, result: str, name: str
+) -> None:
+    """A result that cannot be pickled or unpickled fails its own call, and the others return."""
+
+    def make(kind: str) -> Any:
+        deep: list[Any] = []
+        for _ in range(100_000 if kind == "deep" else 0):
+            deep = [deep]
+        made: dict[str, Any] = {
+            "lock": threading.Lock(),
+            "arrives": CannotArrive(),
+            "exits": ExitsOnArrival(),
+        }
+        return {**made, "deep": deep, "fine": 1}[kind]
+
+    first, failed, last = run(child, make, ["fine"], [result], ["fine"])
+    assert isinstance(first, Result)
+    assert isinstance(last, Result)
+    assert isinstance(failed, FailedCall)
+    assert failed.index == 1
+    assert name in f"{type(failed.exception).__name__} {failed.exception}"
+
+
+# --- what does not travel there ---------------------------------------------------------------------
+
+
+class BreaksOnArrival:
+    def __reduce__(self) -> Any:
+        return _fall, ()
+
+
+BreaksOnArrival.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(threading.Lock, TypeError), (BreaksOnArrival, ValueError)], ids=["here", "there"]
+)
+def test_child_runs_no_call_when_parameters_do_not_travel(
+    child: ChildProcess, tmp_path: Path, make: Callable[[], Any], kind: type[Exception]
+) -> None:
+    """Parameters that cannot be pickled or unpickled are an error before any call runs, and the child goes on."""
+
+    def work(x: Any) -> Any:
+        note(tmp_path / "ran", x)
+        return x
+
+    for _ in range(2):
+        with pytest.raises(UnreadableError) as caught:
+            run(child, work, [1], [make()])
+        assert type(caught.value.args[0]) is kind
+    assert noted(tmp_path / "ran") == []
+    assert outputs(child, work, [1], [2]) == [1, 2]
+    assert noted(tmp_path / "ran") == ["1", "2"]
+
+
+def broken() -> Callable[..., Any]:
+    """Make a function that cannot be unpickled."""
+    trap = BreaksOnArrival()
+    return lambda *args: (trap, args)
+
+
+def test_child_runs_no_call_when_the_function_does_not_travel(child: ChildProcess) -> None:
+    """A function that cannot be unpickled is an error each time it should run, and another one works."""
+    func = broken()
+    for _ in range(2):
+        with pytest.raises(UnreadableError, match="cannot be unpickled"):
+            run(child, func, [1])
+    assert outputs(child, lambda x: x, [1], [2]) == [1, 2]
+
+
+def test_child_refuses_a_function_that_cannot_be_pickled(child: ChildProcess) -> None:
+    """A function that cannot be pickled is an error before anything is sent."""
+    lock = threading.Lock()
+    with pytest.raises(UnreadableError):
+        child.load(lambda: lock)
+    assert outputs(child, lambda x: x, [1]) == [1]
+
+
+@pytest.mark.parametrize("first", ["good", "broken"])
+def test_child_runs_the_last_function_when_another_was_loaded_before(child: ChildProcess, first: str) -> None:
+    """A function that was loaded and never run leaves nothing behind that the next one would trip over."""
+    child.load(broken() if first == "broken" else lambda x: -x)
+    for number in range(3):
+        assert outputs(child, lambda x: x, [number], [number + 1]) == [number, number + 1]
+
+
+def test_child_runs_the_last_function_when_many_were_loaded_at_once(child: ChildProcess) -> None:
+    """However many functions were loaded in a row, the last one runs."""
+    for number in range(20):
+        child.load(lambda x, number=number: x + number)
+    assert outputs(child, lambda x: x, [1]) == [1]
+
+
+# --- death -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("die", "code", "text"),
+    [
+        pytest.param(lambda: os._exit(3), 3, "exit code 3", id="exit"),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGKILL), -9, "SIGKILL", id="killed"),
+        pytest.param(os.abort, -6, "SIGABRT", id="abort"),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGTERM), -15, "SIGTERM", id="terminated"),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGSEGV), -11, "SIGSEGV", id="segfault"),
+    ],
+)
+def test_child_says_how_it_died(child: ChildProcess, die: Callable[[], Any], code: int, text: str) -> None:
+    """A death is an error with the exit code or the name of the signal."""
+    with pytest.raises(WorkerDiedError, match=text) as caught:
+        run(child, die, [])
+    assert caught.value.exit_code == code
+    assert not child.is_alive
+    assert caught.value.index is None
+
+
+def test_child_hints_at_memory_when_it_was_killed(child: ChildProcess) -> None:
+    """A kill by the system is most often for want of memory, and the error says what helps."""
+    with pytest.raises(WorkerDiedError, match=r"out-of-memory.*smaller chunk_size"):
+        run(child, lambda: os.kill(os.getpid(), signal.SIGKILL), [])
+
+
+def test_child_keeps_outcomes_that_came_before_its_death(child: ChildProcess, tmp_path: Path) -> None:
+    """What arrived before a death counts; only the calls without an outcome are lost."""
+
+    def die_at_two(x: int) -> int:
+        if x == 2:
+            wait_for(tmp_path / "arrived")
+            os._exit(1)
+        return x
+
+    child.load(die_at_two)
+    arriving = child.run(tuple(read_calls([[0], [1], [2], [3]])[1]), LEASE, timeout=None, durable=True)
+    arrived: list[int] = []
+    while len(arrived) < 2:
+        outcomes, *_ = next(arriving)
+        arrived += [outcome.index for outcome in outcomes]
+    (tmp_path / "arrived").touch()
+    with pytest.raises(WorkerDiedError):
+        list(arriving)
+    assert arrived == [0, 1]
+
+
+def test_child_is_found_dead_when_it_died_between_chunks(child: ChildProcess) -> None:
+    """A child that was killed while it was idle is an error at the next use, never a wait without end."""
+    assert outputs(child, lambda x: x, [1]) == [1]
+    os.kill(pid(child), signal.SIGKILL)
+    wait_until(lambda: not child.is_alive)
+    with pytest.raises(WorkerDiedError, match="SIGKILL"):
+        run(child, lambda x: x, [1])
+
+
+def test_child_is_killed_when_it_closes_its_end(child: ChildProcess) -> None:
+    """A child whose socket was closed by a call cannot answer any more: it ends and is reported dead."""
+
+    def close_all() -> None:
+        os.closerange(3, 256)
+
+    with pytest.raises(WorkerDiedError):
+        run(child, close_all, [])
+    assert not child.is_alive
+
+
+def test_child_is_killed_when_it_talks_nonsense(child: ChildProcess) -> None:
+    """Bytes that no child of ours would send are the end of the conversation, and of the child."""
+
+    nonsense = struct.pack("<IQ", 1, 4) + b"junk"  # a message, but no pickle
+
+    def babble() -> None:
+        for descriptor in range(3, 256):
+            try:
+                os.write(descriptor, nonsense)
+            except OSError:
+                continue
+        threading.Event().wait(600)
+
+    with pytest.raises(WorkerDiedError):
+        run(child, babble, [])
+    assert not child.is_alive
+
+
+def test_kill_ends_a_wait_at_once_when_it_comes_from_another_thread(
+    child: ChildProcess, tmp_path: Path
+) -> None:
+    """A call that hangs can be ended from any thread; whoever waits for it learns of the death."""
+    caught: list[BaseException] = []
+
+    def hang_noted() -> None:
+        note(tmp_path / "hanging", "")
+        threading.Event().wait(600)
+
+    def wait_in_vain() -> None:
+        try:
+            run(child, hang_noted, [])
+        except WorkerDiedError as error:
+            caught.append(error)
+
+    waiting = threading.Thread(target=wait_in_vain)
+    waiting.start()
+    wait_for(tmp_path / "hanging")
+    child.kill()
+    child.kill()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    (error,) = caught
+    assert isinstance(error, WorkerDiedError)
+    assert error.exit_code == -9
+
+
+def gil_holder() -> None:
+    """Hang in C without letting go of the interpreter's lock."""
+    import ctypes  # noqa: PLC0415 - in the child
+
+    ctypes.PyDLL(None).pause()
+
+
+def stubborn() -> None:
+    """Hang and ignore every signal that can be ignored."""
+    import signal as signals  # noqa: PLC0415 - in the child
+
+    for number in (signals.SIGTERM, signals.SIGHUP, signals.SIGINT):
+        signals.signal(number, signals.SIG_IGN)
+    threading.Event().wait(600)
+
+
+gil_holder.__module__ = stubborn.__module__ = "__main__"
+
+
+@pytest.mark.parametrize("func", [hang, gil_holder, stubborn])
+def test_child_is_killed_when_a_call_exceeds_its_time(child: ChildProcess, func: Callable[[], None]) -> None:
+    """A call that takes too long ends with its child, whatever it does, and the error says how long it had."""
+    with pytest.raises(CallTimeoutError, match=r"0\.3 s"):
+        run(child, func, [], timeout=0.3)
+    assert not child.is_alive
+
+
+def test_child_is_not_killed_when_calls_keep_their_time(child: ChildProcess) -> None:
+    """A time limit does no harm to a call that keeps it, and ends with its call."""
+    assert outputs(child, lambda x: x, [1], timeout=30.0) == [1]
+    assert outputs(child, lambda x: x, [2]) == [2]
+
+
+def test_child_is_not_killed_when_an_old_time_limit_is_long_past(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of one call is not the limit of sending the next one's arguments, however long that takes."""
+    monkeypatch.setattr(config, "heartbeat_seconds", 0.01)
+    assert outputs(child, len, [b""], timeout=30.0) == [0]
+    looks = 0
+    check = child._check
+
+    def count_looks() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            os.kill(pid(child), signal.SIGCONT)
+        check()
+
+    monkeypatch.setattr(child, "_check", count_looks)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 1000.0)
+    os.kill(pid(child), signal.SIGSTOP)
+    assert outputs(child, len, [b"x" * 10_000_000], timeout=30.0) == [10_000_000]
+    assert looks >= 3
+
+
+# --- the end ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["new", "used", "dead", "killed", "stopped twice"])
+def test_stop_leaves_no_process_and_no_descriptor(state: str) -> None:
+    """After a stop the process is gone and reaped and the socket closed, whatever state it was in."""
+    before, open_before = children(), set(os.listdir("/dev/fd"))
+    child = ChildProcess(1)
+    if state != "new":
+        assert outputs(child, lambda x: x, [1]) == [1]
+    if state == "dead":
+        os.kill(pid(child), signal.SIGKILL)
+    elif state == "killed":
+        child.kill()
+    child.stop()
+    if state == "stopped twice":
+        child.kill()
+    assert children() == before
+    assert set(os.listdir("/dev/fd")) == open_before
+    assert not child.is_alive
+    assert child._sock.fileno() == -1
+    code = 0 if state in {"new", "used", "stopped twice"} else -9
+    assert child._process.returncode == code
+
+
+def test_stop_kills_a_child_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child whose call does not end is killed after the grace period."""
+    monkeypatch.setattr(config, "grace_seconds", 0.05)
+    child = ChildProcess(1)
+
+    def second_hangs(x: int) -> int:
+        if x:
+            threading.Event().wait(600)
+        return x
+
+    child.load(second_hangs)
+    outcomes, *_ = next(child.run(tuple(read_calls([[0], [1]])[1]), LEASE, timeout=None, durable=True))
+    assert [outcome.index for outcome in outcomes] == [0]
+    child.stop()
+    assert child._process.returncode == -9
+
+
+def test_stop_kills_a_child_that_was_stopped_by_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that cannot answer at all, as one that was suspended, is killed after the grace period."""
+    monkeypatch.setattr(config, "grace_seconds", 0.05)
+    child = ChildProcess(1)
+    assert outputs(child, lambda x: x, [1]) == [1]
+    os.kill(pid(child), signal.SIGSTOP)
+    child.stop()
+    assert child._process.returncode == -9
+
+
+PARENT = """
+    import ctypes, os, sys, threading, time
+    from thread_chunks._child_process import ChildProcess
+    from thread_chunks._parameters import read_calls
+
+    def sleeps(path):
+        open(path, "w").write(str(os.getpid()))
+        time.sleep(600)
+
+    def computes(path):
+        open(path, "w").write(str(os.getpid()))
+        while True:
+            pass
+
+    def holds_the_lock(path):
+        open(path, "w").write(str(os.getpid()))
+        ctypes.PyDLL(None).pause()
+
+    def work(path, func):
+        child = ChildProcess(1)
+        child.prepare()
+        child.load(func)
+        if func is idle:
+            list(child.run(tuple(read_calls([[path]])[1]), 1000.0, timeout=None, durable=True))
+            time.sleep(600)
+        list(child.run(tuple(read_calls([[path]])[1]), 1000.0, timeout=None, durable=True))
+
+    def idle(path):
+        open(path, "w").write(str(os.getpid()))
+
+    for func in (idle, sleeps, computes, holds_the_lock):
+        threading.Thread(target=work, args=(os.path.join(sys.argv[1], func.__name__), func)).start()
+"""
+
+
+def test_children_die_with_their_parent(programs: Programs, tmp_path: Path) -> None:
+    """When the parent is killed its children are gone at once, idle, sleeping, computing or deep in C."""
+    names = ["idle", "sleeps", "computes", "holds_the_lock"]
+    process = programs.start(PARENT, tmp_path)
+    wait_until(lambda: all(len(noted_pid(tmp_path / name)) for name in names), what="four children")
+    assert children(process.pid) == {int(noted_pid(tmp_path / name)) for name in names}
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    programs.expect_gone(process, seconds=2.0)
+
+
+def noted_pid(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+# --- framing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        0,
+        "text",
+        [1, None],
+        b"x" * 200_000,
+        ("kind", [bytearray(b"y" * 100_000)] * 3),
+        list(range(50_000)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_messages_arrive_as_they_were_sent(message: Any) -> None:
+    """Any message comes out at the other end as it went in, and what follows it too."""
+    one, other = socket.socketpair()
+    with one, other:
+        sender = threading.Thread(target=lambda: [_child.send(one, each) for each in (message, "next")])
+        sender.start()
+        assert _child.receive(other) == message
+        assert _child.receive(other) == "next"
+        sender.join(20)
+
+
+def test_receive_says_when_the_other_end_is_gone() -> None:
+    """A conversation that ends, even in the middle of a message, is an end of file."""
+    for content in (b"", b"\x01", b"\x01\x00\x00\x00" + b"\x10" + bytes(7) + b"half"):
+        one, other = socket.socketpair()
+        with other:
+            one.sendall(content)
+            one.close()
+            with pytest.raises(EOFError):
+                _child.receive(other)
+
+
+def test_dump_keeps_large_buffers_out_of_band() -> None:
+    """Large contiguous buffers are not copied; small and scattered ones travel inside the pickle."""
+    large = np.zeros(_child.OUT_OF_BAND_BYTES, np.uint8)
+    assert [
+        len(buffers) for _, buffers in map(_child.dump, (large, large[:-1], large[::2], [large] * 2))
+    ] == [1, 0, 0, 1]
+    main, buffers = _child.dump([large, large.copy()])
+    assert len(main) < 1000
+    assert len(buffers) == 2
+
+
+def test_dump_takes_by_value_what_pickle_cannot() -> None:
+    """Lambdas and local classes are results, too."""
+    import cloudpickle  # noqa: PLC0415 - of this test alone
+
+    main, buffers = _child.dump(lambda x: x + 1)
+    assert cloudpickle.loads(main, buffers=buffers)(1) == 2

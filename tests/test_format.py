@@ -1,0 +1,409 @@
+"""The bytes of the checkpoint file: whatever happens to them, a wrong value never comes out."""
+
+import io
+import itertools
+import os
+import pickle
+import random
+import struct
+import tempfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thread_chunks import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointVersionError,
+    NotACheckpointError,
+    _format,
+)
+from thread_chunks._format import (
+    FAILURE,
+    HEADER_SIZE,
+    HOLDER_OFFSET,
+    RESULT,
+    Contents,
+    Damage,
+    Record,
+    header_bytes,
+    is_held,
+    is_legacy,
+    read,
+    record_pieces,
+)
+
+SALT = bytes(range(16))
+FINGERPRINT = bytes(range(100, 132))
+HEAD = pickle.dumps("what stands in for a Checkpoint")
+START = header_bytes(SALT, FINGERPRINT, HEAD) + HEAD
+RECORDS = [
+    Record(RESULT, 0, 0.5, 7, pickle.dumps("zero")),
+    Record(FAILURE, 1, 0.0, 0, b"Traceback: one"),
+    Record(RESULT, 2, 1.5, 7, b"two", [b"first buffer", b"", b"third buffer"]),
+    Record(RESULT, 3, 2.5, 2**64 - 1, b""),
+]
+
+
+def laid_out(records: Sequence[Record], salt: bytes = SALT) -> bytes:
+    return b"".join(map(bytes, record_pieces(records, salt)))
+
+
+def whole(records: Sequence[Record] = RECORDS) -> bytes:
+    return START + laid_out(records)
+
+
+def bounds(records: Sequence[Record] = RECORDS) -> list[int]:
+    """Return where each record begins, and where the last one ends."""
+    return list(itertools.accumulate((len(laid_out([record])) for record in records), initial=len(START)))
+
+
+def parsed(data: bytes) -> Contents:
+    """Read a file that holds these bytes."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        return read(file, "a.pkl")
+
+
+def plain(record: Record) -> tuple[Any, ...]:
+    """Return a record in types that compare by value."""
+    return (*record[:4], bytes(record.main), [bytes(buffer) for buffer in record.buffers])
+
+
+def expect(contents: Contents, records: Sequence[Record]) -> None:
+    assert [plain(record) for record in contents.records] == [plain(record) for record in records]
+    assert contents.head == HEAD
+
+
+# --- whole files ------------------------------------------------------------------------
+
+
+def test_read_returns_what_was_written() -> None:
+    """A whole file gives back its header, its head and every record, and reports no damage."""
+    contents = parsed(whole())
+    expect(contents, RECORDS)
+    assert contents.damages == []
+    assert contents.end == contents.size == len(whole())
+    assert contents.header.salt == SALT
+    assert contents.header.fingerprint == FINGERPRINT
+    assert contents.header.holder == os.getpid()
+
+
+def test_header_is_a_valid_pickle_when_the_head_follows() -> None:
+    """Any tool that unpickles the file sees the head: the header is pickled bytes that are dropped."""
+    assert pickle.load(io.BytesIO(whole())) == pickle.loads(HEAD)
+    assert len(header_bytes(SALT, FINGERPRINT, HEAD)) == HEADER_SIZE
+
+
+def test_read_unpickles_nothing(tmp_path: Path) -> None:
+    """A whole file is read without running anything that its pickles would run."""
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    trap = pickle.dumps(Trap())
+    records = [Record(RESULT, 0, 0.0, 0, trap)]
+    parsed(header_bytes(SALT, FINGERPRINT, trap) + trap + laid_out(records))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NotACheckpointError):
+        parsed(trap * 9)
+    assert list(tmp_path.iterdir()) == []
+
+
+PAYLOADS = st.binary(max_size=300)
+ANY_RECORDS = st.lists(
+    st.builds(
+        Record,
+        st.sampled_from([RESULT, FAILURE]),
+        st.integers(0, 2**64 - 1),
+        st.floats(allow_nan=False),
+        st.integers(0, 2**64 - 1),
+        PAYLOADS,
+        st.lists(PAYLOADS, max_size=3),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ANY_RECORDS)
+def test_records_come_back_whatever_they_hold(records: list[Record]) -> None:
+    """Any list of records is read as it was written, in order, duplicates too."""
+    contents = parsed(whole(records))
+    expect(contents, records)
+    assert contents.damages == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(ANY_RECORDS, st.data())
+def test_read_never_gives_a_wrong_value_when_bytes_are_changed_at_random(
+    records: list[Record], data: st.DataObject
+) -> None:
+    """However a file is overwritten, cut or mixed up, each record that is read is one that was written."""
+    content = bytearray(whole(records))
+    for _ in range(data.draw(st.integers(1, 3))):
+        first, last = sorted(data.draw(st.tuples(*[st.integers(0, len(content))] * 2)))
+        content[first:last] = data.draw(st.binary(max_size=100))
+    written = [plain(record) for record in records]
+    try:
+        contents = parsed(bytes(content))
+    except CheckpointError:
+        return
+    assert contents.head == HEAD
+    assert all(plain(record) in written for record in contents.records)
+
+
+def test_large_buffers_come_back_when_they_are_out_of_band() -> None:
+    """Buffers of megabytes are read as they were written, and can be written to."""
+    arrays = [np.arange(300_000.0).reshape(3, -1), np.full(1_000_001, 7, np.uint8)]
+    buffers: list[pickle.PickleBuffer] = []
+    main = pickle.dumps(arrays, 5, buffer_callback=buffers.append)
+    contents = parsed(START + laid_out([Record(RESULT, 5, 0.0, 0, main, [each.raw() for each in buffers])]))
+    (record,) = contents.records
+    found = pickle.loads(record.main, buffers=record.buffers)
+    for one, other in zip(arrays, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert other.flags.writeable
+
+
+# --- damaged heads -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", range(len(START)))
+def test_read_refuses_a_file_when_it_is_cut_inside_the_head(length: int) -> None:
+    """A file that ends inside its header or head is an error, and one that can still be told as ours is corrupt."""
+    with pytest.raises(
+        CheckpointCorruptError if length > 4 else (NotACheckpointError, CheckpointCorruptError)
+    ):
+        parsed(START[:length])
+
+
+@pytest.mark.parametrize("place", [byte for byte in range(len(START)) if not 0 <= byte - HOLDER_OFFSET < 4])
+def test_read_refuses_a_file_when_a_bit_of_the_head_is_flipped(place: int) -> None:
+    """One wrong bit in header or head, and nothing of the file is trusted: it is ours and corrupt."""
+    for bit in range(8):
+        content = bytearray(whole())
+        content[place] ^= 1 << bit
+        with pytest.raises(CheckpointCorruptError, match=r"a\.pkl"):
+            parsed(bytes(content))
+
+
+def test_read_accepts_any_holder() -> None:
+    """Who holds a file is no part of its checksum: a wrong process number harms nobody."""
+    content = bytearray(whole())
+    content[HOLDER_OFFSET : HOLDER_OFFSET + 4] = b"\xff\xff\xff\xff"
+    expect(parsed(bytes(content)), RECORDS)
+
+
+def with_version(version: int) -> bytes:
+    """Lay out a header of another version, its checksum as it should be."""
+    fields = (version, 0, SALT, FINGERPRINT, len(HEAD), zlib.crc32(HEAD))
+    crc = _format._header_crc(*fields)
+    packed = _format._HEADER.pack(_format.MAGIC, version, 0, 0, *fields[2:], crc)
+    return _format._OPEN + packed + _format._CLOSE + HEAD
+
+
+@pytest.mark.parametrize("version", [_format.VERSION + 1, 2**16 - 1])
+def test_read_refuses_a_newer_version(version: int) -> None:
+    """A file of a newer release is not guessed at: the error says what to install."""
+    with pytest.raises(CheckpointVersionError, match=f"file format {version}.*newer release"):
+        parsed(with_version(version))
+    assert parsed(with_version(_format.VERSION)).head == HEAD
+
+
+def foreign(name: str) -> bytes:
+    rest = random.Random(7).randbytes(4096)  # noqa: S311 - bytes that are nobody's
+    return {
+        "empty": b"",
+        "byte": b"\x80",
+        "text": b"x,y\n1,4\n2,5\n" * 40,
+        "short text": b"hello",
+        "png": b"\x89PNG\r\n\x1a\n" + rest,
+        "sqlite": b"SQLite format 3\x00" + rest,
+        "zip": b"PK\x03\x04" + rest,
+        "random": rest,
+        "zeros": bytes(4096),
+        "pickle": pickle.dumps({"results": list(range(500))}),
+        "small pickle": pickle.dumps(1),
+        "pickle of bytes": pickle.dumps(rest[:80]),
+        "old pickle": pickle.dumps(list(range(100)), 0),
+    }[name]
+
+
+FOREIGN = ["empty", "byte", "text", "short text", "png", "sqlite", "zip", "random", "zeros", "pickle",
+           "small pickle", "pickle of bytes", "old pickle"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_read_refuses_the_file_of_another_program(name: str) -> None:
+    """A file that is not ours is recognised from its first bytes, and the error says what to do."""
+    with pytest.raises(NotACheckpointError, match=r"a\.pkl is not a checkpoint.*left alone"):
+        parsed(foreign(name))
+
+
+def test_legacy_files_are_recognised_by_their_start() -> None:
+    """A pickle of release 1.0.5 begins with its class's name; nothing else does."""
+    assert is_legacy(pickle.dumps(b"", 4)[:2] + b"\x95" + bytes(8) + _format.LEGACY_START)
+    assert not is_legacy(whole()[:128])
+    assert not any(is_legacy(foreign(name)[:128]) for name in FOREIGN)
+
+
+# --- torn tails --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", range(len(START), len(whole()) + 1))
+def test_read_keeps_all_whole_records_when_the_file_is_cut(length: int) -> None:
+    """Wherever a file is cut: whole records count, and what is left of the next is one torn tail."""
+    contents = parsed(whole()[:length])
+    kept = sum(end <= length for end in bounds()[1:])
+    expect(contents, RECORDS[:kept])
+    assert contents.end == bounds()[kept]
+    torn = length - contents.end
+    assert [(each.offset, each.size, each.is_tail) for each in contents.damages] == (
+        [(contents.end, torn, True)] if torn else []
+    )
+
+
+@pytest.mark.parametrize("size", [1, 55, 56, 57, 512, 4096, 1 << 21])
+@pytest.mark.parametrize("kind", ["zeros", "noise"])
+def test_read_takes_what_no_record_explains_as_a_torn_tail(size: int, kind: str) -> None:
+    """A tail of zeros, as file systems leave it after a power cut, is torn, and so is any other."""
+    tail = bytes(size) if kind == "zeros" else random.Random(size).randbytes(size)  # noqa: S311
+    contents = parsed(whole() + tail)
+    expect(contents, RECORDS)
+    assert contents.damages == [Damage(len(whole()), size, None, is_tail=True)]
+    assert contents.end == len(whole())
+
+
+@pytest.mark.parametrize("size", [1, 56, 100, 512, 4096])
+def test_read_keeps_all_records_before_the_zeros_when_the_end_is_zeroed(size: int) -> None:
+    """Zeros over the end of a file cost the records they hit, and no other."""
+    records = [Record(RESULT, index, 0.0, 0, bytes([index % 255 + 1]) * 90) for index in range(40)]
+    content = whole(records)
+    contents = parsed(content[:-size] + bytes(size))
+    kept = sum(end <= len(content) - size for end in bounds(records)[1:])
+    expect(contents, records[:kept])
+    (damage,) = contents.damages
+    assert damage.is_tail
+
+
+def test_read_names_the_call_of_a_torn_record_when_its_head_is_whole() -> None:
+    """A record whose payload was not written in full says whose it was."""
+    contents = parsed(whole(RECORDS[:3])[:-12])
+    assert [damage.index for damage in contents.damages] == [2]
+
+
+# --- damage inside -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", range(len(START), len(whole())))
+def test_read_loses_only_the_hit_record_when_a_bit_is_flipped(place: int) -> None:
+    """One wrong bit costs the record it is in; the damage is reported, and named if its head is whole."""
+    starts = bounds()
+    hit = sum(end <= place for end in starts[1:])
+    in_payload = place - starts[hit] >= _format._RECORD_SIZE
+    for bit in range(8):
+        content = bytearray(whole())
+        content[place] ^= 1 << bit
+        contents = parsed(bytes(content))
+        expect(contents, RECORDS[:hit] + RECORDS[hit + 1 :])
+        (damage,) = contents.damages
+        assert (damage.offset, damage.offset + damage.size) == (starts[hit], starts[hit + 1])
+        assert damage.is_tail == (hit == len(RECORDS) - 1)
+        assert damage.index == (hit if in_payload else None)
+
+
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("count", [1, 2])
+def test_read_recovers_later_records_when_earlier_ones_are_overwritten(first: int, count: int) -> None:
+    """Results do not depend on each other: those behind a hole are as good as those before it."""
+    starts = bounds()
+    begin, end = starts[first], starts[min(first + count, 3)]
+    content = whole()[:begin] + b"\xee" * (end - begin) + whole()[end:]
+    contents = parsed(content)
+    expect(contents, RECORDS[:first] + RECORDS[min(first + count, 3) :])
+    assert contents.damages == [Damage(begin, end - begin, None, is_tail=False)]
+    assert contents.end == len(content)
+
+
+@pytest.mark.parametrize("lost", [1, 30, 56, 90, 130])
+def test_read_recovers_later_records_when_a_stretch_of_bytes_is_gone(lost: int) -> None:
+    """Bytes that are missing from the middle shift what follows; it is found all the same, and never taken for a torn tail."""
+    records = [Record(RESULT, index, 0.0, 0, bytes([index + 1]) * 80) for index in range(5)]
+    starts = bounds(records)
+    gap = (
+        starts[1] + _format._RECORD_SIZE + 1
+    )  # behind a record's head, which tells a length that is not there
+    content = whole(records)[:gap] + whole(records)[gap + lost :]
+    contents = parsed(content)
+    kept = [record for record, start in zip(records, starts, strict=False) if start >= gap + lost]
+    expect(contents, records[:1] + kept)
+    assert contents.end == len(content)
+    assert not any(damage.is_tail for damage in contents.damages)
+
+
+def test_read_recovers_the_last_record_when_the_one_before_claims_its_bytes() -> None:
+    """A record that was cut short does not hide a whole one that was written behind it."""
+    long = Record(RESULT, 0, 0.0, 0, b"x" * 5000)
+    last = Record(RESULT, 1, 0.0, 0, b"the last one")
+    content = START + laid_out([long])[:700] + laid_out([last])
+    contents = parsed(content)
+    expect(contents, [last])
+    assert [(damage.index, damage.is_tail) for damage in contents.damages] == [(0, False)]
+
+
+@pytest.mark.parametrize("gap", [1, 12, 56, (1 << 20) - 6, (1 << 20) + 5, 3 << 20])
+def test_read_finds_the_next_record_when_the_gap_is_of_any_size(gap: int) -> None:
+    """The search for the next record does not miss one that lies across its own blocks."""
+    content = START + b"\x01" * gap + laid_out(RECORDS)
+    contents = parsed(content)
+    expect(contents, RECORDS)
+    assert contents.damages == [Damage(len(START), gap, None, is_tail=False)]
+
+
+def test_read_ignores_records_of_another_file() -> None:
+    """A record that strayed in from another file, whole as it is, does not count: its salt is not this file's."""
+    stray = laid_out([Record(RESULT, 9, 0.0, 0, b"stray")], bytes(range(1, 17)))
+    similar = laid_out([Record(RESULT, 9, 0.0, 0, b"stray")], SALT[:8] + bytes(8))
+    contents = parsed(START + stray + laid_out(RECORDS[:1]) + similar + laid_out(RECORDS[1:]))
+    expect(contents, RECORDS)
+    assert [damage.size for damage in contents.damages] == [len(stray), len(similar)]
+
+
+def test_read_keeps_duplicates_in_the_order_they_were_written() -> None:
+    """The last record of an index wins: so none may change its place."""
+    records = [Record(RESULT, 1, 0.0, 0, text) for text in (b"old", b"new")]
+    expect(parsed(whole(records)), records)
+
+
+def test_read_refuses_part_lengths_that_do_not_fit() -> None:
+    """A record whose parts claim more bytes than it has is damaged, and nothing is read beyond its end."""
+    payload = struct.pack("<Q", 10**15) + b"short"
+    fields = _format._RECORD.pack(
+        _format._RECORD_MAGIC, SALT[:8], 4, 0.0, 0, len(payload), RESULT, 1, zlib.crc32(payload)
+    )
+    record = fields + _format._head_crc(fields, SALT) + payload
+    contents = parsed(START + record + laid_out(RECORDS))
+    expect(contents, RECORDS)
+    assert contents.damages == [Damage(len(START), len(record), 4, is_tail=False)]
+
+
+# --- who holds a file ---------------------------------------------------------------------
+
+
+def test_is_held_tells_whether_the_named_process_lives() -> None:
+    """A file is held while the process lives that its header names; 0 names nobody."""
+    header = parsed(whole()).header
+    assert is_held(header)
+    assert not is_held(header._replace(holder=0))
+    child = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(child, 0)
+    assert not is_held(header._replace(holder=child))

@@ -1,0 +1,607 @@
+"""The plan: every rule by table, and whatever happens in whatever order by simulation."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from thread_chunks import RunStoppedError, WorkerDiedError, config
+from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save
+from thread_chunks._policy import RunPolicy
+from thread_chunks.messages import NOT_PICKLED, FailedCall, Outcome, Result
+
+KILLED = WorkerDiedError("the worker process was killed by SIGKILL", -9)
+
+
+def returned(index: int, seconds: float = 0.0) -> Result:
+    return Result(index, index, NOT_PICKLED, seconds)
+
+
+def raised(index: int) -> FailedCall:
+    return FailedCall(index, ValueError(index), f"ValueError: {index}")
+
+
+def begun(calls: int, workers: str = "a", policy: RunPolicy | None = None) -> tuple[Plan, list[Action]]:
+    """Start a run with workers that are all ready."""
+    plan = Plan(range(calls), policy or RunPolicy(), len(workers))
+    actions = plan.start()
+    for worker in workers:
+        actions += plan.worker_ready(worker)
+    return plan, actions
+
+
+def handed_out(actions: Iterable[Action]) -> list[tuple[object, tuple[int, ...]]]:
+    return [(action.worker, action.indices) for action in actions if isinstance(action, HandOut)]
+
+
+def ends(actions: Iterable[Action]) -> list[BaseException | None]:
+    return [action.error for action in actions if isinstance(action, End)]
+
+
+def given_up(actions: Iterable[Action]) -> list[FailedCall]:
+    return [action.failed for action in actions if isinstance(action, GiveUp)]
+
+
+def saves(actions: Iterable[Action]) -> list[int]:
+    return [outcome.index for action in actions if isinstance(action, Save) for outcome in action.outcomes]
+
+
+def finish(
+    plan: Plan, worker: str, indices: Sequence[int], seconds: float = 0.0, size: int = 0
+) -> list[Action]:
+    """Finish a whole chunk and save it."""
+    outcomes = [returned(index, seconds) for index in indices]
+    actions = plan.calls_finished(worker, outcomes, is_last=True, chunk_bytes=size * len(indices))
+    return actions + plan.results_saved(indices)
+
+
+def chunk_sizes(plan: Plan, actions: Iterable[Action], seconds: float = 0.0, size: int = 0) -> list[int]:
+    """Run a plan of one worker to its end and return how large its chunks were."""
+    sizes: list[int] = []
+    while chunks := handed_out(actions):
+        ((_, indices),) = chunks
+        sizes.append(len(indices))
+        actions = finish(plan, "a", indices, seconds, size)
+    assert ends(actions) == [None]
+    return sizes
+
+
+# --- sizes of chunks ----------------------------------------------------------------
+
+
+def test_plan_hands_out_single_calls_first() -> None:
+    """The first chunk of every worker is one call: a wrong guess is found out while it is cheap."""
+    _, actions = begun(1000, "abc")
+    assert handed_out(actions) == [("a", (0,)), ("b", (1,)), ("c", (2,))]
+
+
+def test_plan_grows_chunks_step_by_step_when_calls_cost_nothing() -> None:
+    """A chunk is at most so many times larger than the last one, and at the end at most a fair part of the rest."""
+    sizes = chunk_sizes(*begun(100_000))
+    growth = config.chunk_growth
+    assert sizes[:4] == [1, growth, growth**2, growth**3]
+    left = 100_000
+    for previous, size in zip([1, *sizes], sizes, strict=False):
+        smallest = int(config.smallest_chunk_seconds / config.call_overhead_seconds)
+        assert size <= previous * growth
+        assert size <= max(left / 2, smallest)
+        left -= size
+    assert left == 0
+
+
+def test_plan_gives_each_worker_a_fair_part_when_there_are_several() -> None:
+    """No chunk is more than half of one worker's equal share of what is left."""
+    plan, actions = begun(100, "ab")
+    sizes: list[int] = []
+    for _ in range(3):
+        ((_, indices),) = [chunk for chunk in handed_out(actions) if chunk[0] == "a"]
+        pending = 98 - sum(sizes[1:])
+        actions = finish(plan, "a", indices, seconds=0.002)
+        sizes.append(len(indices))
+    assert sizes[1] == 8
+    assert sizes[2] <= (pending + 8) / 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "largest"),
+    [
+        pytest.param(0.01, 0, 2, id="ten-milliseconds"),
+        pytest.param(0.05, 0, 1, id="longer-than-a-chunk"),
+        pytest.param(3600.0, 0, 1, id="hours"),
+        pytest.param(0.0, 1 << 19, 2, id="half-a-chunk-of-bytes"),
+        pytest.param(0.0, 1 << 21, 1, id="more-bytes-than-a-chunk"),
+    ],
+)
+def test_plan_limits_chunks_by_work_and_bytes(seconds: float, size: int, largest: int) -> None:
+    """A chunk holds so much work and so many bytes, and always at least one call."""
+    assert max(chunk_sizes(*begun(100), seconds=seconds, size=size)) == largest
+
+
+def test_plan_shrinks_chunks_when_calls_become_slow() -> None:
+    """Costs drift along a sweep: the newest chunk weighs as much as all before it."""
+    plan, actions = begun(10_000)
+    for seconds in (0.0, 0.0, 1.0):
+        ((_, indices),) = handed_out(actions)
+        actions = finish(plan, "a", indices, seconds)
+    assert [len(indices) for _, indices in handed_out(actions)] == [1]
+
+
+def test_plan_hands_out_one_by_one_when_the_policy_says_so() -> None:
+    """Under a time limit for single calls, every chunk is a single call."""
+    assert set(chunk_sizes(*begun(50, policy=RunPolicy(one_by_one=True)))) == {1}
+
+
+def test_plan_keeps_the_order_of_calls() -> None:
+    """Calls are handed out in the order of the parameters."""
+    plan, actions = begun(300)
+    order: list[int] = []
+    while chunks := handed_out(actions):
+        order += chunks[0][1]
+        actions = finish(plan, "a", chunks[0][1])
+    assert order == list(range(300))
+
+
+def test_plan_runs_only_what_is_missing() -> None:
+    """Calls that a checkpoint holds are not run."""
+    plan = Plan([3, 8], RunPolicy(), 1)
+    assert handed_out(plan.start() + plan.worker_ready("a")) == [("a", (3,))]
+    assert handed_out(finish(plan, "a", [3])) == [("a", (8,))]
+
+
+# --- the end ---------------------------------------------------------------------------
+
+
+def test_plan_ends_at_once_when_nothing_is_missing() -> None:
+    """A run without calls is over as soon as it starts."""
+    assert Plan([], RunPolicy(), 0).start() == [End(None)]
+
+
+def test_plan_ends_only_when_all_results_are_saved() -> None:
+    """The last result is received, and the run waits until it is durable."""
+    plan, _ = begun(2, "ab")
+    assert ends(plan.calls_finished("a", [returned(0)], is_last=True)) == []
+    assert ends(plan.calls_finished("b", [returned(1)], is_last=True)) == []
+    assert ends(plan.results_saved([1])) == []
+    assert plan.results_saved([0]) == [End(None)]
+    assert ends(plan.results_saved([0]) + plan.worker_ready("a") + plan.stop()) == []
+
+
+def test_plan_saves_results_as_they_come_when_a_chunk_is_not_done() -> None:
+    """A result is passed on for saving at once, not at the end of its chunk."""
+    plan, actions = begun(100)
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
+    actions = plan.calls_finished("a", [returned(chunk[0])], is_last=False)
+    assert saves(actions) == [chunk[0]]
+    assert handed_out(actions) == []
+
+
+def test_plan_gives_unstarted_calls_back_to_the_front_when_a_lease_ends() -> None:
+    """Calls that a worker did not start are the next ones to be handed out, in order."""
+    plan, actions = begun(100)
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
+    assert chunk == tuple(range(1, 9))
+    actions = plan.calls_finished("a", [returned(1, 1.0), returned(2, 1.0)], is_last=True)
+    assert handed_out(actions) == [("a", (3,))]
+
+
+def test_plan_gives_calls_to_others_when_a_worker_hands_them_back() -> None:
+    """Calls behind a long one are handed back while it runs, and are the next ones that others get."""
+    plan, actions = begun(100, "ab")
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
+    assert chunk == tuple(range(2, 10))
+    assert plan.calls_finished("a", [returned(2)], is_last=False, returned=(5, 6, 7, 8, 9)) == [
+        Save((returned(2),))
+    ]
+    ((worker, next_chunk),) = handed_out(finish(plan, "b", [1]))
+    assert worker == "b"
+    assert next_chunk == tuple(range(5, 13))
+    assert plan.busy == ("a", "b")
+    actions = plan.calls_finished("a", [returned(3), returned(4)], is_last=True)
+    assert saves(actions) == [3, 4]
+    assert handed_out(actions)[0][1][0] == 13
+
+
+def test_plan_takes_nothing_back_that_the_worker_does_not_run() -> None:
+    """Calls that a worker never had, or that ended already, are not run again because it hands them back."""
+    plan, actions = begun(20)
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
+    actions = plan.calls_finished(
+        "a", [returned(index) for index in chunk], is_last=True, returned=(0, *chunk, 15)
+    )
+    order: list[int] = []
+    while chunks := handed_out(actions):
+        order += chunks[0][1]
+        actions = finish(plan, "a", chunks[0][1])
+    assert order == list(range(chunk[-1] + 1, 20))
+
+
+def test_plan_hands_single_calls_to_workers_that_cannot_hand_back() -> None:
+    """A worker that cannot give up what it has not started gets one call at a time."""
+    plan = Plan(range(50), RunPolicy(), 1)
+    actions = plan.start() + plan.worker_ready("a", takes_chunks=False)
+    assert set(chunk_sizes(plan, actions)) == {1}
+
+
+@pytest.mark.parametrize("stray", [returned(5), raised(5)], ids=["result", "failure"])
+def test_plan_ignores_outcomes_that_nobody_waits_for(stray: Outcome) -> None:
+    """An outcome of a call that the worker does not run changes nothing."""
+    plan, _ = begun(10)
+    assert plan.calls_finished("a", [stray], is_last=False) == []
+    assert plan.calls_finished("stranger", [stray], is_last=True) == []
+    assert plan.failures == {}
+
+
+def test_plan_stops_handing_out_when_told_to_stop() -> None:
+    """After a stop no call is started, what runs is waited for, and the end has no error."""
+    plan, _ = begun(10, "ab")
+    assert plan.stop() == []
+    assert plan.busy == ("a", "b")
+    assert handed_out(finish(plan, "a", [0])) == []
+    assert finish(plan, "b", [1])[-1] == End(None)
+
+
+# --- calls that raise -------------------------------------------------------------------
+
+
+def test_plan_stops_handing_out_when_a_call_fails_and_errors_raise() -> None:
+    """The first failed call starts no further one; those that run are finished and saved first."""
+    plan, _ = begun(10, "ab")
+    actions = plan.calls_finished("a", [raised(0)], is_last=True)
+    assert [failed.index for failed in given_up(actions)] == [0]
+    assert saves(actions) == [0]
+    assert handed_out(actions) == []
+    assert ends(actions) == []
+    assert plan.calls_finished("b", [returned(1)], is_last=True) == [Save((returned(1),))]
+    assert plan.results_saved([1]) == [End(None)]
+
+
+def test_plan_goes_on_when_a_call_fails_and_errors_do_not_raise() -> None:
+    """Failed calls are noted in the order in which they failed, and everything else runs."""
+    plan, actions = begun(4, policy=RunPolicy(stop_at_failure=False, one_by_one=True))
+    while chunks := handed_out(actions):
+        index = chunks[0][1][0]
+        if index % 2:
+            actions = plan.calls_finished("a", [raised(index)], is_last=True)
+        else:
+            actions = finish(plan, "a", [index])
+    assert list(plan.failures) == [1, 3]
+    assert ends(actions) == [None]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_plan_tries_a_call_again_when_retries_are_left(retries: int) -> None:
+    """A call that raises is run once more for each retry, and then failed with its last exception."""
+    plan, actions = begun(1, policy=RunPolicy(retries=retries))
+    for _ in range(retries):
+        assert handed_out(actions) == [("a", (0,))]
+        actions = plan.calls_finished("a", [raised(0)], is_last=True)
+        assert given_up(actions) == []
+    last = raised(0)
+    actions = plan.calls_finished("a", [last], is_last=True)
+    assert given_up(actions) == [last]
+    assert ends(actions) == [None]
+
+
+def test_plan_keeps_the_result_when_a_retry_returns() -> None:
+    """A call that raised once and then returned has not failed."""
+    plan, _ = begun(1, policy=RunPolicy(retries=1))
+    plan.calls_finished("a", [raised(0)], is_last=True)
+    assert ends(finish(plan, "a", [0])) == [None]
+    assert plan.failures == {}
+
+
+def test_plan_does_not_retry_when_it_is_stopping() -> None:
+    """A call that raises after a stop is failed at once: no further call is started."""
+    plan, _ = begun(3, "ab", RunPolicy(retries=5))
+    plan.stop()
+    assert [failed.index for failed in given_up(plan.calls_finished("a", [raised(0)], is_last=True))] == [0]
+
+
+# --- workers that die -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_plan_blames_a_lone_call_when_its_workers_keep_dying(restarts: int) -> None:
+    """A call that died alone is tried again so often, and then failed as what it is: with index and exit code."""
+    plan, actions = begun(1, policy=RunPolicy(call_restarts=restarts))
+    for now in range(restarts):
+        assert handed_out(actions) == [("a", (0,))]
+        actions = plan.worker_died("a", KILLED, now)
+    actions = plan.worker_died("a", KILLED, restarts)
+    (failed,) = given_up(actions)
+    assert isinstance(failed.exception, WorkerDiedError)
+    assert failed.exception.index == failed.index == 0
+    assert failed.exception.exit_code == -9
+    assert "call 0" in str(failed.exception)
+    assert "SIGKILL" in str(failed.exception)
+    assert saves(actions) == [0]
+    assert ends(actions) == [None]
+
+
+def test_plan_runs_suspects_alone_when_a_chunk_died() -> None:
+    """Every call without an outcome is a suspect and runs alone, before all others, so that one can be blamed."""
+    plan, actions = begun(100)
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
+    plan.calls_finished("a", [returned(chunk[0])], is_last=False)
+    actions = plan.worker_died("a", KILLED, 0.0)
+    for suspect in chunk[1:]:
+        assert handed_out(actions) == [("a", (suspect,))]
+        assert given_up(actions) == []
+        actions = finish(plan, "a", [suspect])
+    assert plan.failures == {}
+    assert handed_out(actions)[0][1][0] == chunk[-1] + 1
+
+
+def test_plan_goes_on_when_a_worker_died_without_calls() -> None:
+    """The death of an idle worker's process costs no call."""
+    plan, _ = begun(1, "ab")
+    assert plan.worker_died("b", KILLED, 0.0) == []
+    assert ends(finish(plan, "a", [0])) == [None]
+
+
+def test_plan_ends_the_run_when_workers_die_in_a_loop() -> None:
+    """More deaths than the budget within its period end the run with an error that says so."""
+    policy = RunPolicy(call_restarts=99, restart_budget=3, restart_seconds=10.0)
+    plan, actions = begun(5, policy=policy)
+    for now in range(3):
+        actions = plan.worker_died("a", KILLED, now)
+        assert len(handed_out(actions)) == 1
+    actions = plan.worker_died("a", KILLED, 3)
+    (error,) = ends(actions)
+    assert isinstance(error, RunStoppedError)
+    assert error.__cause__ is KILLED
+    assert "4 worker processes died within 10 seconds" in str(error)
+    assert handed_out(actions) == []
+
+
+def test_plan_goes_on_when_deaths_are_far_apart() -> None:
+    """Deaths that lie further back than the period do not count."""
+    policy = RunPolicy(call_restarts=99, restart_budget=3, restart_seconds=10.0)
+    plan, _ = begun(1, policy=policy)
+    for number in range(20):
+        assert len(handed_out(plan.worker_died("a", KILLED, 4.0 * number))) == 1
+
+
+def test_plan_waits_for_running_calls_when_it_gives_up() -> None:
+    """A run that crashed in a loop ends only when what else runs is finished and saved."""
+    plan, _ = begun(3, "ab", RunPolicy(restart_budget=0))
+    assert ends(plan.worker_died("a", KILLED, 0.0)) == []
+    assert ends(plan.calls_finished("b", [returned(1)], is_last=True)) == []
+    (error,) = ends(plan.results_saved([1]))
+    assert isinstance(error, RunStoppedError)
+
+
+# --- workers that stop -------------------------------------------------------------------
+
+
+def test_plan_goes_on_without_a_worker_when_it_was_stopped() -> None:
+    """The calls of a worker that was stopped are run by the others, without blame."""
+    plan, _ = begun(3, "ab")
+    assert plan.worker_stopped("a") == []
+    actions = finish(plan, "b", [1])
+    assert handed_out(actions) == [("b", (0,))]
+    assert handed_out(finish(plan, "b", [0])) == [("b", (2,))]
+    assert ends(finish(plan, "b", [2])) == [None]
+    assert plan.failures == {}
+
+
+def test_plan_ends_with_an_error_when_every_worker_was_stopped() -> None:
+    """With nobody left to run calls the run ends at once, and says why."""
+    plan, _ = begun(3, "ab")
+    assert ends(plan.worker_stopped("a")) == []
+    (error,) = ends(plan.worker_stopped("b"))
+    assert isinstance(error, RunStoppedError)
+    assert "every worker was stopped" in str(error)
+
+
+def test_plan_ends_without_an_error_when_workers_stop_after_the_last_call() -> None:
+    """Workers that nobody needs any more may go."""
+    plan, _ = begun(1, "ab")
+    plan.calls_finished("a", [returned(0)], is_last=True)
+    assert plan.worker_stopped("a") + plan.worker_stopped("b") == []
+    assert plan.results_saved([0]) == [End(None)]
+
+
+@pytest.mark.parametrize("late", ["ready", "died"])
+def test_plan_hands_nothing_to_a_stopped_worker_when_its_last_message_comes_late(late: str) -> None:
+    """A stop may be noticed before the worker's last words are read: they bring it no further call."""
+    plan, _ = begun(3, "ab")
+    plan.worker_stopped("a")
+    actions = plan.worker_ready("a") if late == "ready" else plan.worker_died("a", KILLED, 0.0)
+    assert [worker for worker, _ in handed_out(actions)] == []
+
+
+# --- anything, in any order ------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """Workers and a writer that do what a schedule says, and watch what the plan answers."""
+
+    calls: int
+    count: int
+    policy: RunPolicy
+    now: float = 0.0
+    joined: set[str] = field(default_factory=set)
+    stopped: set[str] = field(default_factory=set)
+    running: dict[str, list[int]] = field(default_factory=dict)
+    unsaved: list[int] = field(default_factory=list)
+    saved: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    ends: list[BaseException | None] = field(default_factory=list)
+    is_stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.workers = [f"worker {number}" for number in range(self.count)]
+        self.plan = Plan(range(self.calls), self.policy, self.count)
+        self.watch(self.plan.start())
+
+    def watch(self, actions: list[Action]) -> None:
+        """Carry actions out, and check that each may be."""
+        for action in actions:
+            match action:
+                case HandOut(worker, indices):
+                    self._begin(str(worker), list(indices))
+                case Save(outcomes):
+                    self.unsaved += [outcome.index for outcome in outcomes if isinstance(outcome, Result)]
+                case GiveUp(failed):
+                    self.failed.append(failed.index)
+                    self.is_stopping |= self.policy.stop_at_failure
+                case End(error):
+                    assert not self.running, "the run ended while calls were running"
+                    assert not self.unsaved, "the run ended before everything was saved"
+                    self.ends.append(error)
+        over = self.unsaved + self.saved + self.failed
+        assert len(over) == len(set(over)), "a call ended twice"
+        assert len(self.running) <= self.count
+        assert set(self.plan.busy) == set(self.running)
+
+    def _begin(self, worker: str, indices: list[int]) -> None:
+        busy = [index for chunk in self.running.values() for index in chunk]
+        over = self.unsaved + self.saved + self.failed
+        assert not self.is_stopping, "a call was handed out after the stop"
+        assert not self.ends, "a call was handed out after the end"
+        assert worker in self.joined - self.stopped, "calls were handed to a worker that is not there"
+        assert worker not in self.running, "a busy worker got another chunk"
+        assert indices, "an empty chunk was handed out"
+        assert len(set(indices)) == len(indices)
+        assert not set(indices) & set(busy), "a call runs twice at once"
+        assert not set(indices) & set(over), "a call was run again after it had ended"
+        self.running[worker] = indices
+
+    def ready(self, number: int) -> None:
+        worker = self.workers[number % self.count]
+        if worker not in self.stopped:
+            self.joined.add(worker)
+            self.watch(self.plan.worker_ready(worker))
+
+    def finish(self, number: int, how: str, *, is_last: bool) -> None:
+        """Let a busy worker end some calls, one letter for each: r, it returned, x, it raised."""
+        if not self.running:
+            return
+        worker = sorted(self.running)[number % len(self.running)]
+        chunk = self.running[worker]
+        done, chunk[:] = chunk[: len(how)], chunk[len(how) :]
+        outcomes = [
+            returned(index) if kind == "r" else raised(index) for index, kind in zip(done, how, strict=False)
+        ]
+        is_last = is_last or not chunk
+        if is_last:
+            del self.running[worker]
+        self.watch(self.plan.calls_finished(worker, outcomes, is_last=is_last))
+
+    def hand_back(self, number: int) -> None:
+        """Let a busy worker give up all that it has not started, while a call runs."""
+        if not self.running:
+            return
+        worker = sorted(self.running)[number % len(self.running)]
+        back = tuple(self.running[worker][1:])
+        del self.running[worker][1:]
+        self.watch(self.plan.calls_finished(worker, (), is_last=False, returned=back))
+
+    def die(self, number: int, later: float) -> None:
+        if not self.joined - self.stopped:
+            return
+        alive = sorted(self.joined - self.stopped)
+        worker = alive[number % len(alive)]
+        self.running.pop(worker, None)
+        self.now += later
+        self.watch(self.plan.worker_died(worker, KILLED, self.now))
+
+    def leave(self, number: int) -> None:
+        worker = self.workers[number % self.count]
+        if worker not in self.stopped:
+            self.stopped.add(worker)
+            self.running.pop(worker, None)
+            self.watch(self.plan.worker_stopped(worker))
+
+    def save(self, count: int) -> None:
+        """Make some results durable."""
+        done, self.unsaved = self.unsaved[:count], self.unsaved[count:]
+        self.saved += done
+        self.watch(self.plan.results_saved(done))
+
+    def stop(self) -> None:
+        self.is_stopping = True
+        self.watch(self.plan.stop())
+
+    def drain(self) -> None:
+        """From now on nothing goes wrong: whoever is left works until there is nothing to do."""
+        for number in range(self.count):
+            self.ready(number)
+        while self.running or self.unsaved:
+            self.finish(0, "r", is_last=False)
+            self.save(2)
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("ready"), st.integers(0, 3)),
+    st.tuples(st.just("finish"), st.integers(0, 3), st.text("rrrx", max_size=9), st.booleans()),
+    st.tuples(st.just("finish"), st.integers(0, 3), st.just("r" * 99), st.just(value=False)),
+    st.tuples(st.just("hand_back"), st.integers(0, 3)),
+    st.tuples(st.just("die"), st.integers(0, 3), st.sampled_from([0.0, 1.0, 100.0])),
+    st.tuples(st.just("save"), st.integers(1, 9)),
+)
+RARE_STEPS = st.one_of(STEPS, st.tuples(st.just("leave"), st.integers(0, 3)), st.tuples(st.just("stop")))
+POLICIES = st.builds(
+    RunPolicy,
+    stop_at_failure=st.booleans(),
+    retries=st.integers(0, 2),
+    one_by_one=st.booleans(),
+    call_restarts=st.integers(0, 2),
+    restart_budget=st.integers(0, 6),
+    restart_seconds=st.just(10.0),
+)
+
+
+def perform(world: World, step: Sequence[object]) -> None:
+    match step:
+        case ("finish", int(number), str(how), bool(is_last)):
+            world.finish(number, how, is_last=is_last)
+        case ("die", int(number), float(later)):
+            world.die(number, later)
+        case (str(name), *arguments):
+            getattr(world, name)(*arguments)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    st.integers(0, 60),
+    st.integers(1, 4),
+    POLICIES,
+    st.lists(STEPS, max_size=60),
+    st.lists(RARE_STEPS, max_size=10),
+)
+def test_plan_ends_every_run_exactly_once_whatever_happens(
+    calls: int, count: int, policy: RunPolicy, steps: list[Sequence[object]], rare: list[Sequence[object]]
+) -> None:
+    """Whatever workers do: no call runs twice at once or again after it ended, and the run ends exactly once."""
+    world = World(calls, count, policy)
+    for number in range(count):
+        world.ready(number)
+    for step in [*steps, *rare]:
+        perform(world, step)
+    world.drain()
+    (error,) = world.ends
+    over = sorted(world.saved + world.failed)
+    if error is None and not world.is_stopping:
+        event("ran to its end")
+        assert over == list(range(calls)), "a call was forgotten"
+    assert sorted(world.plan.failures) == sorted(world.failed)
+    assert isinstance(error, RunStoppedError | None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 200), st.integers(1, 4), st.lists(STEPS, max_size=40))
+def test_plan_ends_every_call_when_nobody_stops_it(
+    calls: int, count: int, steps: list[Sequence[object]]
+) -> None:
+    """Without a stop every call ends, saved or failed, however many workers die on the way."""
+    world = World(calls, count, RunPolicy(stop_at_failure=False, restart_budget=10**6))
+    for step in steps:
+        perform(world, step)
+    world.drain()
+    assert world.ends == [None]
+    assert sorted(world.saved + world.failed) == list(range(calls))

@@ -1,0 +1,763 @@
+"""Resuming: what is not run again, what starts afresh and says why, and which files are left alone."""
+
+import functools
+import os
+import pickle
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Programs, note, noted, wait_for, wait_until
+
+from thread_chunks import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointLockedError,
+    CheckpointMismatchError,
+    CheckpointRestartedWarning,
+    CheckpointVersionError,
+    FunctionChangedWarning,
+    NotACheckpointError,
+    ProcessWorker,
+    ThreadWorker,
+    chunk,
+)
+
+pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
+
+PARAMETERS = [[n, 0.5] for n in range(6)]
+EXPECTED = [n + 0.5 for n in range(6)]
+
+
+def adder(log: Path) -> Callable[..., float]:
+    """Make a function that notes each of its executions outside the checkpoint."""
+
+    def add(x: int, y: float) -> float:
+        note(log, x)
+        return x + y
+
+    return add
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    return folder / "c.pkl"
+
+
+# --- resuming -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+def test_run_executes_nothing_when_it_is_made_again(path: Path, log: Path, worker: Any) -> None:
+    """The same call to chunk() after a finished run returns the saved list and executes nothing."""
+    for _ in range(3):
+        assert chunk(adder(log), PARAMETERS, chunk_size=2, path=path, worker=worker) == EXPECTED
+    assert sorted(noted(log)) == list("012345")
+    assert os.listdir(path.parent) == ["c.pkl"]
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+def test_run_executes_only_what_is_missing_when_one_was_stopped(path: Path, log: Path, worker: Any) -> None:
+    """After a run that was stopped half-way, only calls whose results were not saved are executed."""
+
+    def stop(index: int, output: float) -> None:
+        if index == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chunk(adder(log), PARAMETERS, chunk_size=1, path=path, on_result=stop, worker=worker)
+    saved = Checkpoint.load(path).completed
+    assert saved[:3] == [True] * 3
+    before = len(noted(log))
+    assert chunk(adder(log), PARAMETERS, chunk_size=1, path=path, worker=worker) == EXPECTED
+    assert noted(log)[before:] == [str(n) for n in range(6) if not saved[n]]
+
+
+def test_run_resumes_with_another_chunk_size_and_other_workers(path: Path, log: Path) -> None:
+    """How calls are run is no part of what a checkpoint belongs to."""
+    assert chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path) == EXPECTED
+    assert chunk(adder(log), PARAMETERS, chunk_size=3, path=path, worker=ThreadWorker, retries=2) == EXPECTED
+    assert chunk(adder(log), iter(PARAMETERS), [ThreadWorker.start()], path=str(path)) == EXPECTED
+    assert len(noted(log)) == 6
+
+
+def test_run_resumes_when_sequences_travel_in_another_container(path: Path, log: Path) -> None:
+    """A row is its arguments: a list, a tuple or an array row of the same values is the same row."""
+    chunk(adder(log), [[1, 2], [3, 4]], chunk_size=1, worker=ThreadWorker, path=path)
+    chunk(adder(log), [(1, 2), (3, 4)], chunk_size=1, worker=ThreadWorker, path=path)
+    assert len(noted(log)) == 2
+
+
+def test_run_tries_a_failure_again_when_it_is_made_again(path: Path, log: Path, tmp_path: Path) -> None:
+    """A failure is never stored as a result: the next run tries that call, and only that."""
+
+    def picky(x: int) -> int:
+        note(log, x)
+        if x == 1 and not (tmp_path / "mended").exists():
+            raise OSError
+        return x
+
+    with pytest.raises(ExceptionGroup):
+        chunk(picky, [[0], [1], [2]], chunk_size=1, worker=ThreadWorker, path=path, on_error="continue")
+    checkpoint = Checkpoint.load(path)
+    assert checkpoint.output == [0, None, 2]
+    assert "OSError" in checkpoint.failures[1]
+    (tmp_path / "mended").touch()
+    assert chunk(picky, [[0], [1], [2]], chunk_size=1, worker=ThreadWorker, path=path) == [0, 1, 2]
+    assert noted(log) == ["0", "1", "2", "1"]
+    assert Checkpoint.load(path).failures == {}
+
+
+def test_run_does_not_repeat_a_call_when_its_result_is_none(path: Path, log: Path) -> None:
+    """None is a result like any other, and so are False and what equals nothing."""
+    results: list[Any] = [None, False, float("nan"), [], NotImplemented]
+
+    def give(index: int) -> Any:
+        note(log, index)
+        return results[index]
+
+    for _ in range(2):
+        assert str(chunk(give, [[n] for n in range(5)], chunk_size=1, worker=ThreadWorker, path=path)) == str(
+            results
+        )
+    assert len(noted(log)) == 5
+
+
+def test_run_gives_the_first_result_when_the_caller_changed_what_was_returned(path: Path) -> None:
+    """What the caller does to a returned object does not reach the file."""
+
+    def make(n: int) -> list[int]:
+        return [n]
+
+    for _ in range(2):
+        outputs = chunk(make, [[1], [2]], chunk_size=1, path=path, worker=ThreadWorker)
+        assert outputs == [[1], [2]]
+        outputs[0].append(7)
+
+
+PROGRAM = """
+    import collections, dataclasses, enum, os, sys
+    import numpy as np
+    from thread_chunks import chunk
+
+    @dataclasses.dataclass(frozen=True)
+    class Point:
+        x: float
+        names: frozenset
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    class Plain:
+        def __init__(self, value):
+            self.value = value
+
+    def helper(x):
+        return x
+
+    def f(*args, **kwargs):
+        fd = os.open("execution.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, b"%d\\n" % len(args))
+        os.close(fd)
+        return Point(1.0, frozenset(["a"]))
+
+    words = {f"word {n}" for n in range(20)}
+    masked = np.ma.masked_array([1.0, 2.0], [False, True])
+    parameters = [
+        [np.arange(6).reshape(2, 3), np.array([1.0, np.nan])],
+        [float("nan"), np.float64("nan"), complex("nan"), -0.0],
+        [words, frozenset(words), {word: None for word in words}],
+        [Point(1.5, frozenset(words)), Colour.RED, Plain(3)],
+        [helper, Point, np.sin, len],
+        [lambda x: x + 1, collections.OrderedDict(a=1), range(3), slice(1, 2)],
+        [np.asfortranarray(np.eye(3)), masked, np.dtype("f4"), np.random.default_rng(3)],
+        {"keyword": [Point(2.0, frozenset())], "other": {1, 2.5}},
+        [],
+    ]
+    outputs = chunk(f, parameters, chunk_size=2, path="c.pkl", progress_bar=False)
+"""
+
+
+def test_run_resumes_in_a_new_process_whatever_the_parameters_are(programs: Programs) -> None:
+    """Arrays, NaN, sets, dataclasses, functions and classes of __main__ are recognised in a new process."""
+    for seed in "123":
+        programs.run(PROGRAM, env={"PYTHONHASHSEED": seed})
+    assert len(noted(programs.folder / "execution.log")) == 9
+
+
+def test_run_resumes_with_results_of_the_scripts_own_classes(programs: Programs) -> None:
+    """Results that are objects of the script's own classes are so after a resume too: equal, and instances."""
+    check = """
+    assert isinstance(outputs[0], Point), (type(outputs[0]), Point)
+    assert outputs == [Point(1.0, frozenset("a"))] * 9
+    """
+    for _ in range(2):
+        programs.run(PROGRAM + check)
+    assert len(noted(programs.folder / "execution.log")) == 9
+
+
+def test_run_resumes_in_a_new_process_when_a_frame_is_among_the_parameters(programs: Programs) -> None:
+    """Data frames of equal contents match, however they were made."""
+    program = """
+        import os, sys
+        import pandas as pd
+        from thread_chunks import chunk
+
+        def f(frame):
+            fd = os.open("execution.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(fd, b"run\\n")
+            return float(frame.a.sum())
+
+        frame = pd.DataFrame({"a": [1.0, 2.0, float("nan")], "b": ["x", "y", None]})
+        if sys.argv[1] == "2":
+            frame = pd.concat([frame[["a"]], frame[["b"]]], axis=1).copy()
+        assert chunk(f, [[frame]], path="c.pkl", progress_bar=False) == [3.0]
+    """
+    for number in "12":
+        programs.run(program, number)
+    assert len(noted(programs.folder / "execution.log")) == 1
+
+
+DIFFERENT: dict[str, tuple[Any, Any]] = {
+    "int and float": (1, 1.0),
+    "int and bool": (1, True),
+    "float and bool": (1.0, True),
+    "zero and minus zero": (0.0, -0.0),
+    "tuple and list": ((1, 2), [1, 2]),
+    "None and string": (None, "None"),
+    "string and bytes": ("a", b"a"),
+    "array values": (np.array([1, 2]), np.array([1, 3])),
+    "array types": (np.array([1, 2], "i4"), np.array([1, 2], "i8")),
+    "array shapes": (np.zeros((2, 3)), np.zeros((3, 2))),
+    "array and list": (np.array([1, 2]), [1, 2]),
+    "set members": ({1, 2}, {1, 3}),
+    "dict values": ({"a": 1}, {"a": 2}),
+    "float last bits": (0.1 + 0.2, 0.3),
+    "nan and number": (float("nan"), 0.0),
+    "objects": (slice(1, 2), slice(1, 3)),
+    "functions": (np.sin, np.cos),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_run_starts_afresh_when_a_value_is_another(name: str, path: Path) -> None:
+    """What f could tell apart, does not match: 1, 1.0 and True for a start."""
+    one, other = DIFFERENT[name]
+
+    def show(value: object) -> str:
+        return repr(value)
+
+    chunk(show, [["same"], [one]], chunk_size=1, worker=ThreadWorker, path=path)
+    with pytest.warns(CheckpointRestartedWarning, match=r"call 1.*argument 0") as caught:
+        assert chunk(show, [["same"], [other]], chunk_size=1, worker=ThreadWorker, path=path) == [
+            "'same'",
+            repr(other),
+        ]
+    assert len(caught) == 1
+    assert chunk(show, [["same"], [other]], chunk_size=1, worker=ThreadWorker, path=path) == [
+        "'same'",
+        repr(other),
+    ]
+
+
+# --- the five mismatches of the contract ------------------------------------------------
+
+MISMATCHES: dict[str, tuple[list[Any], str]] = {
+    "different": ([[n, 0.5] for n in range(5)] + [[5, 0.75]], "call 5.*argument 1.*0.5.*0.75"),
+    "more": ([[n, 0.5] for n in range(8)], "6 calls.*8"),
+    "fewer": ([[n, 0.5] for n in range(4)], "6 calls.*4"),
+    "reordered": ([[n, 0.5] for n in (0, 2, 1, 3, 4, 5)], "order.*call 1.*argument 0"),
+    "fewer arguments": ([[n, 0.5] for n in range(5)] + [{"x": 5, "y": 0.5}], "call 5"),
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_run_starts_afresh_when_its_parameters_are_others(name: str, path: Path, log: Path) -> None:
+    """Different, more, fewer or reordered parameters: everything runs again, the old file is kept, and why is said."""
+    parameters, reason = MISMATCHES[name]
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    old = path.read_bytes()
+    log.unlink()
+    with pytest.warns(CheckpointRestartedWarning, match=reason) as caught:
+        outputs = chunk(adder(log), parameters, chunk_size=1, worker=ThreadWorker, path=path)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "c.pkl.bak" in str(caught[0].message)
+    assert len(noted(log)) == len(parameters) == len(outputs)
+    assert (path.parent / "c.pkl.bak").read_bytes() == old
+    assert sorted(os.listdir(path.parent)) == ["c.pkl", "c.pkl.bak"]
+    assert Checkpoint.load(path).output == outputs
+    assert Checkpoint.load(path.parent / "c.pkl.bak").output == EXPECTED
+
+
+def test_run_starts_afresh_when_its_function_has_another_name(path: Path, log: Path) -> None:
+    """Another function's results are not mixed in: a warning names both, and the old file is kept."""
+
+    def subtract(x: int, y: float) -> float:
+        note(log, x)
+        return x - y
+
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    old = path.read_bytes()
+    log.unlink()
+    with pytest.warns(CheckpointRestartedWarning, match="'add'.*'subtract'"):
+        outputs = chunk(subtract, PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    assert outputs == [n - 0.5 for n in range(6)]
+    assert len(noted(log)) == 6
+    assert (path.parent / "c.pkl.bak").read_bytes() == old
+    assert Checkpoint.load(path).func_name == "subtract"
+
+
+def test_run_keeps_every_old_file_when_it_restarts_again_and_again(path: Path) -> None:
+    """A second restart does not overwrite the file that the first one set aside."""
+    for number in range(4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CheckpointRestartedWarning)
+            chunk(abs, [[-number]], chunk_size=1, worker=ThreadWorker, path=path)
+    outputs = sorted(Checkpoint.load(file).output[0] for file in path.parent.iterdir())
+    assert outputs == [0, 1, 2, 3]
+    assert {file.name for file in path.parent.iterdir()} >= {"c.pkl", "c.pkl.bak"}
+
+
+def test_run_keeps_the_file_when_its_warning_is_an_error(path: Path) -> None:
+    """Under -W error nothing is lost either: the old file is at its place or set aside, and nothing is locked."""
+    chunk(abs, [[-1]], chunk_size=1, worker=ThreadWorker, path=path)
+    old = path.read_bytes()
+    with pytest.raises(CheckpointRestartedWarning):
+        chunk(abs, [[-2]], chunk_size=1, worker=ThreadWorker, path=path)
+    assert old in [file.read_bytes() for file in path.parent.iterdir()]
+    assert chunk(abs, [[-2]], chunk_size=1, worker=ThreadWorker, path=path) == [2]
+
+
+def test_run_starts_afresh_half_way_when_the_old_run_was_not_finished(path: Path, log: Path) -> None:
+    """A half-finished file of other parameters is set aside with the results it holds."""
+
+    def picky(x: int) -> int:
+        if x == 1:
+            raise OSError
+        return x
+
+    chunk(picky, [[0], [1]], chunk_size=1, worker=ThreadWorker, path=path, on_error="return")
+    with pytest.warns(CheckpointRestartedWarning):
+        chunk(picky, [[2]], chunk_size=1, worker=ThreadWorker, path=path)
+    assert Checkpoint.load(path.parent / "c.pkl.bak").output == [0, None]
+
+
+# --- on_mismatch ----------------------------------------------------------------------------
+
+REUSED: dict[str, tuple[list[Any], str]] = {
+    "extended": ([[n, 0.5] for n in range(9)], "678"),
+    "shortened": ([[n, 0.5] for n in range(4)], ""),
+    "reordered": ([[n, 0.5] for n in (5, 3, 1, 0, 2, 4)], ""),
+    "all of it": ([[n, 0.5] for n in (7, 3, 8, 1)], "78"),
+    "repeated": ([[2, 0.5]] * 4, ""),
+    "disjoint": ([[n, 0.25] for n in range(3)], "012"),
+}
+
+
+@pytest.mark.parametrize("name", REUSED)
+def test_reuse_runs_only_new_calls(name: str, path: Path, log: Path) -> None:
+    """Under "reuse" every saved result whose parameters still occur is kept: only new calls run."""
+    parameters, new = REUSED[name]
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    log.unlink()
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CheckpointRestartedWarning)
+            outputs = chunk(
+                adder(log), parameters, chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="reuse"
+            )
+        assert outputs == [x + y for x, y in parameters]
+    assert noted(log) == list(new)
+    assert Checkpoint.load(path).output == outputs
+
+
+@pytest.mark.parametrize("name", ["shortened", "all of it", "disjoint"])
+def test_reuse_sets_the_old_file_aside_when_it_drops_results(name: str, path: Path, log: Path) -> None:
+    """Results that the new list has no place for are not destroyed: the old file is kept, with a warning."""
+    parameters, _ = REUSED[name]
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    with pytest.warns(CheckpointRestartedWarning, match=r"c\.pkl\.bak"):
+        chunk(adder(log), parameters, chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="reuse")
+    assert Checkpoint.load(path.parent / "c.pkl.bak").output == EXPECTED
+
+
+def test_reuse_keeps_results_when_the_saved_run_was_not_finished(path: Path, log: Path) -> None:
+    """A half-finished file is reused too; its failures run."""
+
+    def picky(x: int) -> int:
+        note(log, x)
+        if x == 1:
+            raise OSError
+        return x
+
+    chunk(picky, [[0], [1], [2]], chunk_size=1, worker=ThreadWorker, path=path, on_error="return")
+    log.unlink()
+    outputs = chunk(
+        picky,
+        [[3], [2], [1], [0]],
+        chunk_size=1,
+        worker=ThreadWorker,
+        path=path,
+        on_error="return",
+        on_mismatch="reuse",
+    )
+    assert [outputs[0], outputs[1], outputs[3]] == [3, 2, 0]
+    assert sorted(noted(log)) == ["1", "3"]
+
+
+def test_reuse_runs_everything_when_the_function_is_another(path: Path, log: Path) -> None:
+    """Results of another function are of no use, whatever their parameters."""
+    chunk(abs, [[-1], [-2]], chunk_size=1, worker=ThreadWorker, path=path)
+    with pytest.warns(CheckpointRestartedWarning, match="abs"):
+        assert chunk(
+            str, [[-1], [-2]], chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="reuse"
+        ) == ["-1", "-2"]
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_raise_leaves_the_file_alone_when_it_does_not_match(name: str, path: Path, log: Path) -> None:
+    """Under "raise" a mismatch is an error that says what differs; the file is as it was and no call ran."""
+    parameters, reason = MISMATCHES[name]
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    old = path.read_bytes()
+    log.unlink()
+    with pytest.raises(CheckpointMismatchError, match=reason) as caught:
+        chunk(adder(log), parameters, chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="raise")
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, CheckpointError)
+    assert path.read_bytes() == old
+    assert os.listdir(path.parent) == ["c.pkl"]
+    assert noted(log) == []
+    assert (
+        chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="raise")
+        == EXPECTED
+    )
+
+
+# --- the function's identity --------------------------------------------------------------------
+
+
+def _version(number: int) -> Callable[[int], int]:
+    """Make one of two functions of the same name and different code."""
+    if number == 1:
+
+        def compute(x: int) -> int:
+            if x > 2:
+                raise OSError
+            return x + 1
+
+        return compute
+
+    def compute(x: int) -> int:  # type: ignore[no-redef]
+        return x + 2
+
+    return compute
+
+
+def test_run_resumes_with_a_warning_when_the_functions_code_changed(path: Path) -> None:
+    """A named function whose code changed still resumes; a warning counts the results of the older code."""
+    parameters = [[n] for n in range(5)]
+    chunk(_version(1), parameters, chunk_size=1, worker=ThreadWorker, path=path, on_error="return")
+    with pytest.warns(FunctionChangedWarning, match=r"'compute'.*3 of 3 results") as caught:
+        assert chunk(_version(2), parameters, path=path, chunk_size=1) == [1, 2, 3, 5, 6]
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pytest.warns(FunctionChangedWarning, match="3 of 5 results"):
+        assert chunk(_version(2), parameters, path=path, chunk_size=1) == [1, 2, 3, 5, 6]
+    with pytest.warns(FunctionChangedWarning, match="2 of 5 results"):
+        assert chunk(_version(1), parameters, path=path, chunk_size=1) == [1, 2, 3, 5, 6]
+    assert os.listdir(path.parent) == ["c.pkl"]
+
+
+def test_run_resumes_without_a_warning_when_only_comments_and_lines_moved(programs: Programs) -> None:
+    """A function that was moved, commented or documented has the same code as far as results go."""
+    program = """
+        from thread_chunks import chunk
+        {}
+        def f(x):
+            {}
+            return x + 1
+
+        assert chunk(f, [[1], [2]], chunk_size=1, path="c.pkl", progress_bar=False) == [2, 3]
+    """
+    programs.run(program.format("", ""))
+    programs.run(program.format("import os\n\n\n", "# a comment"))
+
+
+def test_run_starts_afresh_when_a_lambda_has_other_code(path: Path) -> None:
+    """Lambdas have no name, so their code stands in for it."""
+    assert chunk(lambda x: x + 1, [[1]], chunk_size=1, worker=ThreadWorker, path=path) == [2]
+    assert chunk(lambda x: x + 1, [[1]], chunk_size=1, worker=ThreadWorker, path=path) == [2]
+    with pytest.warns(CheckpointRestartedWarning, match="lambda"):
+        assert chunk(lambda x: x + 2, [[1]], chunk_size=1, worker=ThreadWorker, path=path) == [3]
+
+
+def test_run_starts_afresh_when_a_lambda_captured_another_value(path: Path) -> None:
+    """What a lambda captured is part of its code."""
+
+    def make(amount: int) -> Callable[[int], int]:
+        return lambda x: x + amount
+
+    assert chunk(make(1), [[1]], chunk_size=1, worker=ThreadWorker, path=path) == [2]
+    assert chunk(make(1), [[1]], chunk_size=1, worker=ThreadWorker, path=path) == [2]
+    with pytest.warns(CheckpointRestartedWarning, match="lambda"):
+        assert chunk(make(2), [[1]], chunk_size=1, worker=ThreadWorker, path=path) == [3]
+
+
+def test_run_starts_afresh_when_bound_arguments_of_a_partial_differ(path: Path, log: Path) -> None:
+    """Arguments bound by functools.partial count as parameters."""
+    assert chunk(
+        functools.partial(adder(log), y=1.0), [[1]], chunk_size=1, worker=ThreadWorker, path=path
+    ) == [2.0]
+    assert chunk(
+        functools.partial(adder(log), y=1.0), [[1]], chunk_size=1, worker=ThreadWorker, path=path
+    ) == [2.0]
+    assert len(noted(log)) == 1
+    with pytest.warns(CheckpointRestartedWarning, match="bound arguments of 'add'"):
+        assert chunk(
+            functools.partial(adder(log), y=2.0), [[1]], chunk_size=1, worker=ThreadWorker, path=path
+        ) == [3.0]
+
+
+def test_run_starts_afresh_when_a_method_is_bound_to_another_value(path: Path) -> None:
+    """The object that a method is bound to counts as a parameter, for the methods of builtins too."""
+    assert chunk("{} a".format, [[1]], chunk_size=1, worker=ThreadWorker, path=path) == ["1 a"]
+    with pytest.warns(CheckpointRestartedWarning):
+        assert chunk("{} b".format, [[1]], chunk_size=1, worker=ThreadWorker, path=path) == ["1 b"]
+
+
+# --- files that are left alone ----------------------------------------------------------------------
+
+
+def _foreign(kind: str) -> bytes:
+    if kind == "text":
+        return b"not a checkpoint, " * 20
+    if kind == "short text":
+        return b"x"
+    if kind == "csv":
+        return b"a,b\n1,2\n"
+    if kind == "pickle":
+        return pickle.dumps({"some": "other", "program": list(range(200))})
+    if kind == "zeros":
+        return bytes(5000)
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table t (a)")
+    data = connection.serialize()
+    connection.close()
+    return data
+
+
+@pytest.mark.parametrize("kind", ["text", "short text", "csv", "pickle", "zeros", "sqlite"])
+def test_run_leaves_a_file_alone_when_it_is_another_programs(kind: str, path: Path, log: Path) -> None:
+    """Another program's file is an error before any call, whatever on_mismatch says, and its bytes stay."""
+    data = _foreign(kind)
+    path.write_bytes(data)
+    for on_mismatch in ("restart", "reuse", "raise"):
+        with pytest.raises(NotACheckpointError, match=r"c\.pkl"):
+            chunk(adder(log), PARAMETERS, path=path, on_mismatch=on_mismatch)
+    assert path.read_bytes() == data
+    assert os.listdir(path.parent) == ["c.pkl"]
+    assert noted(log) == []
+
+
+class _Trap:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.trace,)
+
+
+def test_run_unpickles_nothing_of_a_file_that_is_not_ours(path: Path, tmp_path: Path) -> None:
+    """Whether a file is ours is decided before anything in it is unpickled."""
+    path.write_bytes(pickle.dumps([_Trap(str(tmp_path / "trace")), "padding" * 50]))
+    with pytest.raises(NotACheckpointError):
+        chunk(abs, [[1]], path=path)
+    with pytest.raises(NotACheckpointError):
+        Checkpoint.load(path)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_run_leaves_a_file_alone_when_its_head_is_damaged(path: Path, log: Path) -> None:
+    """A checkpoint whose head is damaged is an error before any call, and its bytes stay."""
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    log.unlink()
+    whole = path.read_bytes()
+    for position in (20, 60, 100, len(whole) // 2):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            chunk(adder(log), PARAMETERS, path=path)
+        assert path.read_bytes() == bytes(damaged)
+    assert noted(log) == []
+
+
+def test_run_leaves_a_file_alone_when_a_newer_release_wrote_it(path: Path, log: Path) -> None:
+    """A file of a newer format is an error that says so, and its bytes stay."""
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    log.unlink()
+    data = _newer(path.read_bytes())
+    path.write_bytes(data)
+    with pytest.raises(CheckpointVersionError, match="newer release"):
+        chunk(adder(log), PARAMETERS, path=path)
+    with pytest.raises(CheckpointVersionError, match="newer release"):
+        Checkpoint.load(path)
+    assert path.read_bytes() == data
+    assert noted(log) == []
+
+
+def _newer(data: bytes) -> bytes:
+    """Give a checkpoint file the next format version, its checksum set right."""
+    from thread_chunks import _format  # noqa: PLC0415 - only this test looks inside
+
+    start, end = len(_format._OPEN), _format.HEADER_SIZE - 1
+    magic, version, spare, holder, *rest, _ = _format._HEADER.unpack(data[start:end])
+    crc = _format._header_crc(version + 1, spare, *rest)
+    header = _format._HEADER.pack(magic, version + 1, spare, holder, *rest, crc)
+    return data[:start] + header + data[end:]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device"])
+def test_run_refuses_a_path_when_it_is_no_regular_file(kind: str, path: Path, log: Path) -> None:
+    """A folder, a pipe or a device is an error before any call: no hang, and nothing is replaced."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    with pytest.raises((CheckpointError, OSError)):
+        chunk(adder(log), PARAMETERS, path=path)
+    assert noted(log) == []
+    assert not path.is_file()
+
+
+def test_run_accepts_an_empty_file(path: Path, log: Path) -> None:
+    """A file without a byte holds nothing to lose, and is used."""
+    path.touch()
+    assert chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path) == EXPECTED
+    assert Checkpoint.load(path).output == EXPECTED
+
+
+# --- one writer ---------------------------------------------------------------------------------------
+
+
+def test_run_is_refused_when_another_process_holds_the_file(programs: Programs, log: Path) -> None:
+    """A second run on one path is refused at once and names the holder; the first is not disturbed."""
+    program = """
+        import os, sys, time
+        from thread_chunks import chunk
+
+        def add(x, y):
+            open("started", "w").close()
+            while not os.path.exists("go on"):
+                time.sleep(0.01)
+            return x + y
+
+        print(chunk(add, [[1, 2]], path="c.pkl", progress_bar=False))
+    """
+    holder = programs.start(program)
+    wait_for(programs.folder / "started")
+    path = programs.folder / "c.pkl"
+    for parameters in ([[1, 2]], [[3, 4]]):
+        with pytest.raises(CheckpointLockedError, match=f"process {holder.pid}") as caught:
+            chunk(adder(log), parameters, path=path)
+        assert caught.value.pid == holder.pid
+        assert isinstance(caught.value, BlockingIOError)
+    (programs.folder / "go on").touch()
+    assert programs.finish(holder)[0] == "[3]\n"
+    assert noted(log) == []
+    assert not (programs.folder / "c.pkl.bak").exists()
+
+
+def test_run_goes_on_at_once_when_the_holder_was_killed(programs: Programs, log: Path) -> None:
+    """A dead run's lock needs no removal, also while children of it still end."""
+    program = """
+        import os, time
+        from thread_chunks import chunk
+
+        def add(x, y):
+            if x == 1:
+                open("started", "w").close()
+                time.sleep(60)
+            return x + y
+
+        chunk(add, [[0, 0.5], [1, 0.5]], chunk_size=1, path="c.pkl", progress_bar=False)
+    """
+    holder = programs.start(program)
+    wait_for(programs.folder / "started")
+    holder.kill()
+    holder.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FunctionChangedWarning)
+        assert chunk(adder(log), PARAMETERS[:2], chunk_size=1, path=programs.folder / "c.pkl") == EXPECTED[:2]
+    assert noted(log) == ["1"]
+
+
+def test_run_is_refused_when_another_thread_holds_the_file(path: Path, log: Path, tmp_path: Path) -> None:
+    """Two threads of one process cannot write to one file either."""
+
+    def waits(x: int) -> int:
+        note(tmp_path / "started", x)
+        wait_for(tmp_path / "go on")
+        return x
+
+    outputs: list[list[int]] = []
+    thread = threading.Thread(target=lambda: outputs.append(chunk(waits, [[1]], path=path)))
+    thread.start()
+    wait_for(tmp_path / "started")
+    try:
+        with pytest.raises(CheckpointLockedError, match=str(os.getpid())):
+            chunk(waits, [[1]], path=path)
+    finally:
+        (tmp_path / "go on").touch()
+        thread.join()
+    assert outputs == [[1]]
+
+
+def test_run_is_refused_when_a_call_of_it_uses_the_same_path(path: Path) -> None:
+    """A call that itself calls chunk() with the path of its own run gets an error: no deadlock."""
+
+    def inner(x: int) -> list[int]:
+        return chunk(abs, [[x]], path=path, progress_bar=False)
+
+    with pytest.raises(CheckpointLockedError):
+        chunk(inner, [[1]], path=path)
+
+
+def test_runs_one_after_another_give_the_same_list_whoever_comes_first(programs: Programs) -> None:
+    """Many processes that start at once on one path: one runs, the others are refused, and the file is whole."""
+    program = """
+        import time
+        from thread_chunks import CheckpointLockedError, chunk
+
+        def f(x):
+            time.sleep(0.01)
+            return x
+
+        try:
+            print(len(chunk(f, [[n] for n in range(60)], chunk_size=2, path="c.pkl", progress_bar=False)))
+        except CheckpointLockedError:
+            print("refused")
+    """
+    running = [programs.start(program) for _ in range(4)]
+    outputs = [programs.finish(process)[0].strip() for process in running]
+    assert set(outputs) <= {"60", "refused"}
+    assert "60" in outputs
+    assert Checkpoint.load(programs.folder / "c.pkl").output == list(range(60))
+    wait_until(lambda: min(os.listdir(programs.folder)) == "c.pkl", 2)
+    assert not [name for name in os.listdir(programs.folder) if name.endswith((".tmp", ".bak", ".lock"))]
