@@ -51,6 +51,11 @@ class Worker(pykka.ThreadingActor):
     func : callable, optional
         The function to run until a run brings another.
 
+    Examples
+    --------
+    >>> issubclass(ThreadWorker, Worker)
+    True
+
     Attributes
     ----------
     can_kill : bool

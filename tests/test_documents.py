@@ -1,0 +1,112 @@
+"""The documents tell the truth: every code block runs, and so does every example."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Programs
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+OPTIONS = {"sweep.py": ["--quick"]}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the code blocks of one language, as they stand in a page."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_runs_and_prints_what_it_shows(page: Path, programs: Programs) -> None:
+    """The Python blocks of a page are one program that runs without a warning; a text block right behind one is its output."""
+    text = page.read_text(encoding="utf-8")
+    assert text.strip()
+    pairs = re.findall(
+        r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", text + "\n", re.DOTALL | re.MULTILINE
+    )
+    if not pairs:
+        return
+    mark = "-- the next block --"
+    program = "\n".join(f"{code}print({mark!r}, flush=True)" for code, _ in pairs)
+    printed = programs.run(program, env={"MPLBACKEND": "agg"}).stdout.split(f"{mark}\n")
+    for (code, shown), output in zip(pairs, printed, strict=False):
+        if shown:
+            assert _steady(output) == _steady(shown), code
+
+
+def _steady(text: str) -> list[str]:
+    """Leave out what differs from run to run: process numbers, times, and in which folder a file lies."""
+    lines = [re.sub(r"(/[\w.-]+)+/", "", line.rstrip()) for line in text.strip().splitlines()]
+    return [re.sub(r"\d+\.\d+|\d{4,}", "#", line) for line in lines]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(example.name))
+def test_example_runs(example: Path, programs: Programs, tmp_path: Path) -> None:
+    """Each example runs by itself in an empty folder, and runs again on what it left there."""
+    for _ in range(2):
+        done = programs.run(
+            None, str(example), *OPTIONS.get(example.name, []), env={"MPLBACKEND": "agg"}, cwd=tmp_path
+        )
+        assert done.stdout.strip()
+        assert "Traceback" not in done.stderr
+
+
+def test_examples_are_there() -> None:
+    """The three examples that the README speaks of exist."""
+    assert {example.name for example in EXAMPLES} >= {"sweep.py", "custom_worker.py", "inspect_checkpoint.py"}
+
+
+def test_readme_holds_the_two_set_up_commands() -> None:
+    """Two bash blocks of one line each: set up and run the sweep; add what the tests need and run them."""
+    first, second = blocks(ROOT / "README.md", "bash")
+    for command in (first, second):
+        assert command.count("\n") == 1
+        assert not command.startswith("$")
+    assert "venv" in first
+    assert "examples/sweep.py" in first
+    assert "[test]" in second
+    assert "pytest" in second
+
+
+def test_pages_link_only_to_files_that_exist() -> None:
+    """A relative link of a page leads to a file of the repository."""
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_public_name_has_an_example() -> None:
+    """Every name that the package exports occurs in some Python block, example or doctest."""
+    import thread_chunks  # noqa: PLC0415 - the only test here that needs it
+
+    code = [block for page in PAGES for language in ("python", "pycon") for block in blocks(page, language)]
+    code += [example.read_text(encoding="utf-8") for example in EXAMPLES]
+    code += [
+        line
+        for module in (ROOT / "thread_chunks").glob("*.py")
+        for line in module.read_text(encoding="utf-8").splitlines()
+        if line.lstrip().startswith((">>>", "..."))
+    ]
+    words = set(re.findall(r"\w+", "\n".join(code)))
+    assert [name for name in thread_chunks.__all__ if name not in words] == []
+
+
+def test_repository_holds_no_unfinished_work() -> None:
+    """No open notes, no skipped and no expected failures anywhere in code, tests, examples and documents."""
+    marks = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", r"mark\.sk" + "ip", "xf" + r"ail\("]))
+    for folder in ("thread_chunks", "tests", "examples", "docs"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in {".py", ".md"} and "_build" not in file.parts:
+                assert not marks.search(file.read_text(encoding="utf-8")), file
+
+
+def test_interpreter_is_new_enough_for_the_documents() -> None:
+    """The programs above run with the interpreter of the tests."""
+    assert sys.version_info >= (3, 11)
+    assert shutil.which(sys.executable) or os.path.exists(sys.executable)
