@@ -46,6 +46,26 @@ class Settings:
     names: Any = None
 
 
+@dataclasses.dataclass
+class Record(dict[Any, Any]):
+    """A mapping with a field."""
+
+    name: str
+
+
+def record(name: str, **items: Any) -> Record:
+    made = Record(name)
+    made.update(items)
+    return made
+
+
+def with_attribute(value: Any) -> Settings:
+    """Make a dataclass that holds more than its fields."""
+    made = Settings(1)
+    made.more = value  # type: ignore[attr-defined]
+    return made
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Frozen:
     rate: Any
@@ -264,6 +284,8 @@ DIFFERENT: dict[str, list[Any]] = {
               pd.NaT, pd.Timedelta(0)],
     "times in columns": [pd.Series(pd.to_datetime(["2020"])), pd.Series(pd.to_datetime(["2020"], utc=True))],
     "dataclasses": [Settings(1), Settings(1.0), Settings(rate=True), Settings(1, 2), Frozen(1), Frozen(1.0), Plain(1)],
+    "dataclasses that are mappings": [record("r", a=1), record("r", a=2), record("q", a=1), record("r")],
+    "dataclasses with attributes": [with_attribute(1), with_attribute(2)],
     "enums": [Colour.RED, Colour.BLUE, 1, Number.ONE],
     "slots": [Slotted(1), Slotted(2), Slotted(1.0)],
     "named functions": [named, also_named, len, abs, Plain, Slotted, math, operator],
@@ -532,6 +554,7 @@ class Node:
 
     def __init__(self) -> None:
         self.neighbours: list[Node] = []
+        self.label: Any = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         Node.looked += 1
@@ -540,14 +563,22 @@ class Node:
         return object.__reduce_ex__(self, protocol)
 
 
-def test_form_of_a_mesh_ends_in_reasonable_time() -> None:
-    """Objects that know each other are written in a number of steps that grows with their number, not with their paths."""
+def mesh(label: Any = None) -> Node:
+    """Make a grid of nodes, one of them with a label, and return its corner."""
     grid = {(x, y): Node() for x in range(6) for y in range(6)}
     for (x, y), node in grid.items():
         places = [(x + 1, y), (x - 1, y), (x, y + 1), (x, y - 1)]
         node.neighbours = [grid[place] for place in places if place in grid]
+    grid[3, 4].label = label
     Node.looked = 0
-    assert form(grid[0, 0])
+    return grid[0, 0]
+
+
+def test_form_of_a_mesh_ends_in_reasonable_time() -> None:
+    """Objects that know each other are written in a number of steps that grows with their number, not with their paths."""
+    assert form(mesh("a")) == form(mesh("a"))
+    assert form(mesh("a")) != form(mesh("b"))
+    assert form(pickle.loads(pickle.dumps(mesh("a")))) == form(mesh("a"))
 
 
 def test_form_of_shared_parts_ends_in_reasonable_time() -> None:

@@ -6,7 +6,7 @@ workers it has to `_pool`, and what options mean to `_options`.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Self, TypeAlias
 
 from . import config
@@ -215,7 +215,7 @@ class Chunker:
         func: Function | None = None,
         progress_bar: bool | None = None,
         path: str | os.PathLike[str] | None = None,
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any], None, None]:
         """Yield each result as soon as it is saved.
 
         Results that the checkpoint held already come first. Leaving the loop early

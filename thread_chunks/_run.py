@@ -65,7 +65,7 @@ def collect(job: Job, pool: Pool | None = None) -> list[Any]:
     return run.outputs
 
 
-def as_completed(job: Job, pool: Pool) -> Iterator[tuple[int, Any]]:
+def as_completed(job: Job, pool: Pool) -> Generator[tuple[int, Any], None, None]:
     """Run a job and yield each result once it is saved.
 
     Parameters
