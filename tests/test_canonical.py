@@ -643,3 +643,13 @@ def test_form_is_the_same_when_code_was_run_often() -> None:
     before = form(hot)
     assert [hot(2) for _ in range(200)]
     assert form(hot) == before
+
+
+def test_form_exists_when_a_value_is_nested_deeply() -> None:
+    """A long chain of objects, which pickle accepts, is no reason to refuse a run."""
+    chain: Any = None
+    for number in range(150):
+        chain = types.SimpleNamespace(value=number, rest=chain)
+    other = types.SimpleNamespace(value=-1, rest=chain.rest)
+    assert form(chain) == form(chain)
+    assert form(chain) != form(other)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Programs, wait_for
+from conftest import Programs, group_members, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_format import FOREIGN, foreign, plain, with_version
@@ -635,6 +635,37 @@ def test_log_closes_its_descriptors_in_children(path: str) -> None:
         log.append([result(0)])
         log.replace(HEAD, FINGERPRINT)
         assert not os.get_inheritable(log._descriptor)
+
+
+FORKED = """
+    import os, signal, sys
+    from thread_chunks._log import Log
+
+    log = Log(sys.argv[1])
+    log.replace(b"\\x80\\x05K\\x01.", bytes(32))
+    child = os.fork()
+    if not child:
+        log.close()
+        open(sys.argv[2], "x").close()
+        signal.pause()
+    open(sys.argv[3], "x").close()
+    sys.stdin.read() if len(sys.argv) < 5 else signal.pause()
+"""
+
+
+def test_log_is_free_when_its_holder_was_killed_and_a_forked_child_lives(
+    path: str, tmp_path: Path, programs: Programs
+) -> None:
+    """A process that the user forked does not hold the file: neither does its own close touch it, nor its life."""
+    process = programs.start(FORKED, path, tmp_path / "child", tmp_path / "parent", "for long")
+    wait_for(tmp_path / "child")
+    wait_for(tmp_path / "parent")
+    with pytest.raises(CheckpointLockedError, match=f"process {process.pid}"):
+        Log(path)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert indices(path) == []
+    assert group_members(process.pid)
 
 
 def test_pieces_are_joined_when_they_are_small() -> None:

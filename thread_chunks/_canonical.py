@@ -13,12 +13,14 @@ nothing of calls.
 
 import copyreg
 import dataclasses
+import functools
 import hashlib
 import struct
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 Form = bytes
@@ -49,6 +51,9 @@ def form(value: Any) -> Form:
         return _Walk().form(value)
     except _TangledError:
         return _Walk(is_numbered=True).form(value)
+    except RecursionError:
+        # Nested too deeply to walk: its pickle may differ in another process, which costs a restart, no result.
+        return tagged(b"P", cloudpickle.dumps(value, 5))
 
 
 def tagged(tag: bytes, *parts: bytes) -> Form:
@@ -117,10 +122,13 @@ class _Walk:
         is_pandas = kind.__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
         if is_pandas and (hasattr(value, "columns") or hasattr(value, "dtype")):
             return tagged(b"p", _name(kind), *map(self.form, _frame_parts(value)))
-        if dataclasses.is_dataclass(value) and "__reduce_ex__" not in vars(kind):
-            fields = [field.name for field in dataclasses.fields(value)]
+        if dataclasses.is_dataclass(value) and _pickles_plainly(kind):
+            names = {field.name for field in dataclasses.fields(value)} | set(getattr(value, "__dict__", ()))
+            names = {
+                name for name in names if not isinstance(getattr(kind, name, None), functools.cached_property)
+            }
             return tagged(
-                b"D", _name(kind), *(self.form((name, getattr(value, name, None))) for name in fields)
+                b"D", _name(kind), *(self.form((name, getattr(value, name, None))) for name in sorted(names))
             )
         return self._object(value)
 
@@ -180,6 +188,13 @@ def _scalar_form(value: Any) -> Form:
     else:
         data = value if kind is bytes else repr(value).encode()
     return tagged(b"v", kind.__name__.encode(), data)
+
+
+def _pickles_plainly(kind: type) -> bool:
+    """Tell whether an object is its attributes and nothing more: no container, and no pickling of its own."""
+    plain: Any = object
+    is_plain = kind.__reduce__ is plain.__reduce__ and kind.__reduce_ex__ is plain.__reduce_ex__
+    return is_plain and not issubclass(kind, (list, dict))
 
 
 def _array_bytes(array: Any) -> Iterable[bytes]:

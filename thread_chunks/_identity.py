@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from ._canonical import PLAIN, Form, code_form, form, tagged
 from ._parameters import shown
 from .messages import Call
@@ -63,24 +61,19 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
             func = func.__func__
         else:
             break
+    owner = None if isinstance(func, type) else getattr(func, "__self__", None)
+    if owner is not None and not isinstance(owner, types.ModuleType):
+        bound.append(form(owner))  # a method of a builtin
     name = getattr(func, "__name__", None)
-    if not _is_its_name(func):
-        bound.append(form(func))  # a callable object, or a method of a builtin: its state counts
     if not isinstance(name, str):
         name = type(func).__name__
+        bound.append(form(func))  # a callable object: its state counts
         func = type(func).__call__
     code = code_form(func)
     if name == "<lambda>":
-        bound.append(code or b"")
+        bound.append(form(func) if code is None else code)
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
     return FunctionIdentity(name, key, _code_digest(code))
-
-
-def _is_its_name(func: Any) -> bool:
-    """Tell whether nothing but a name stands behind a callable."""
-    if isinstance(func, types.BuiltinFunctionType):
-        return func.__self__ is None or isinstance(func.__self__, types.ModuleType)
-    return isinstance(func, types.FunctionType | type | np.ufunc)
 
 
 def codes_differ(one: int, other: int) -> bool:
