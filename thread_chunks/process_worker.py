@@ -107,9 +107,10 @@ class ProcessWorker(Worker):
     def _join(self, message: JoinRun) -> None:
         self._run = message
         try:
-            child = self._ready_child()
-            if message.func is not None:
-                child.load(message.func, message.pickled)
+            if message.func is None:
+                self._ready_child()
+            else:
+                self._loaded_child(message.func)
         except (OSError, WorkerDiedError) as error:
             self._report(WorkerDied(self.actor_ref, _start_failure(error)))
         super()._join(message)
@@ -136,6 +137,13 @@ class ProcessWorker(Worker):
         self._child.prepare()
         return self._child
 
+    def _loaded_child(self, func: Callable[..., Any]) -> ChildProcess:
+        """Return a living child that holds the function; what the run pickled is not pickled again."""
+        child = self._ready_child()
+        run = self._run
+        child.load(func, run.pickled if run is not None and func is run.func else None)
+        return child
+
     def _run_chunk(self, chunk: RunChunk) -> None:
         """Send the whole chunk to the child where nothing asks for one call at a time."""
         run = self._run
@@ -144,9 +152,7 @@ class ProcessWorker(Worker):
             super()._run_chunk(chunk)
             return
         try:
-            child = self._ready_child()
-            child.load(func, run.pickled if func is run.func else None)
-            batches = child.run(
+            batches = self._loaded_child(func).run(
                 chunk.calls, chunk.lease, durable=run.durable, stops_at_failure=chunk.stops_at_failure
             )
             for outcomes, is_last, returned, moved in batches:
@@ -171,8 +177,7 @@ class ProcessWorker(Worker):
         run = self._run
         timeout = None if run is None else run.timeout
         try:
-            child = self._ready_child()
-            child.load(func, run.pickled if run is not None and func is run.func else None)
+            child = self._loaded_child(func)
             for outcomes, *_ in child.run((call,), _NO_LEASE, timeout=timeout, durable=durable):
                 if outcomes:
                     outcome = outcomes[0]
