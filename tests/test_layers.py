@@ -15,7 +15,7 @@ MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
     {"errors", "config", "messages"},
-    {"_parameters", "_canonical", "_format", "_child", "_policy"},
+    {"_parameters", "_canonical", "_format", "_child", "_by_value", "_policy"},
     {"_identity", "_log"},
     {"_state"},
     {"_checkpoint"},
@@ -163,7 +163,7 @@ def test_only_the_door_imports_the_public_call() -> None:
 def test_only_actors_import_pykka() -> None:
     """The rooms of plan, file and values know nothing of actors."""
     for name in ("_plan", "_format", "_log", "_canonical", "_identity", "_parameters", "_state", "_checkpoint",
-                 "_resume", "_child", "_child_process", "progress"):  # fmt: skip
+                 "_resume", "_by_value", "_child", "_child_process", "progress"):  # fmt: skip
         assert "pykka" not in others(TREES[name]), name
 
 

@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import cloudpickle
-
 from . import _child, config
+from ._by_value import dumps
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
 from .messages import NOT_PICKLED, Call, FailedCall, Outcome, Result
 
@@ -238,7 +237,7 @@ def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
 def _pickled(value: Any) -> bytes:
     """Pickle what goes to the child, always by value what the child cannot import."""
     try:
-        return bytes(cloudpickle.dumps(value))
+        return dumps(value)
     except Exception as error:
         raise UnreadableError(error) from error
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cloudpickle
 import pykka
 
 from . import config
+from ._by_value import dumps
 from ._options import WorkerKind, worker_class
 from .errors import RunStoppedError
 from .messages import GetFunction, SetFunction, WorkerRef
@@ -242,7 +242,7 @@ def pickle_function(func: Callable[..., Any]) -> bytes:
         If it holds something that cannot be pickled.
     """
     try:
-        return bytes(cloudpickle.dumps(func))
+        return dumps(func)
     except Exception as error:
         name = getattr(func, "__name__", repr(func))
         msg = (
