@@ -73,21 +73,21 @@ def wait_for(path: str | os.PathLike[str], seconds: float = 20.0) -> None:
 
 
 def _process_table() -> Iterator[tuple[int, int, int]]:
-    """Yield process, parent and group of all that live: a zombie does not."""
+    """Yield process, parent and session of all that live: a zombie does not."""
     if os.path.isdir("/proc/self"):
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
                 if fields[0] not in "ZX":
-                    yield int(name), int(fields[1]), int(fields[2])
+                    yield int(name), int(fields[1]), int(fields[3])
         return
     table = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-o", "pid=,ppid=,sess=,stat="], capture_output=True, text=True, check=True
     )
     for line in table.stdout.splitlines():
-        pid, parent, group, state = line.split()
+        pid, parent, session, state = line.split()
         if not state.startswith("Z"):
-            yield int(pid), int(parent), int(group)
+            yield int(pid), int(parent), int(session)
 
 
 def children(parent: int | None = None) -> set[int]:
@@ -96,13 +96,18 @@ def children(parent: int | None = None) -> set[int]:
     return {pid for pid, above, _ in _process_table() if above == wanted}
 
 
-def group_members(group: int) -> set[int]:
-    """Return the living processes of a process group, orphans included."""
-    return {pid for pid, _, own in _process_table() if own == group}
+def members(session: int) -> set[int]:
+    """Return the living processes of a session, orphans and children in groups of their own included."""
+    return {pid for pid, _, own in _process_table() if own == session}
+
+
+def is_living(wanted: int) -> bool:
+    """Tell whether a process lives; a zombie does not."""
+    return any(pid == wanted for pid, _, _ in _process_table())
 
 
 class Programs:
-    """Programs in interpreters of their own, each the leader of a process group."""
+    """Programs in interpreters of their own, each the leader of a session."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -179,13 +184,14 @@ class Programs:
 
     def expect_gone(self, process: "subprocess.Popen[str]", seconds: float = 2.0) -> None:
         """Check that nothing of a program that ended is left."""
-        wait_until(lambda: not group_members(process.pid), seconds, "the end of all child processes")
+        wait_until(lambda: not members(process.pid), seconds, "the end of all child processes")
 
     def close(self) -> None:
         """Kill what a failed test left."""
         for process in self._started:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            for pid in members(process.pid):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait(10)
             for stream in (process.stdout, process.stderr):
                 if stream is not None:

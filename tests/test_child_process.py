@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -13,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Programs, children, note, noted, wait_for, wait_until
+from conftest import Programs, children, is_living, note, noted, wait_for, wait_until
 
 from thread_chunks import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError, _child, config
-from thread_chunks._child_process import THREAD_VARIABLES, ChildProcess, UnreadableError
+from thread_chunks._child_process import THREAD_VARIABLES, ChildProcess, NotStartedError, UnreadableError
 from thread_chunks._parameters import read_calls
 from thread_chunks.messages import FailedCall, Outcome, Result
 
 LEASE = 1000.0
+GRACE = 2.0
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def child() -> Iterator[ChildProcess]:
     process.prepare()
     yield process
     process.kill()
-    process.stop()
+    process.stop(GRACE)
     assert children() == before
 
 
@@ -232,7 +234,7 @@ def test_child_starts_without_its_own_folder_on_the_path() -> None:
     """The modules of this package are not importable as if they were the user's."""
     child = ChildProcess(1)
     assert str(Path(_child.__file__).parent) not in outputs(child, lambda: sys.path, [])[0]
-    child.stop()
+    child.stop(GRACE)
 
 
 def test_child_limits_the_threads_of_numerical_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,14 +244,14 @@ def test_child_limits_the_threads_of_numerical_libraries(monkeypatch: pytest.Mon
     child = ChildProcess(3)
     first, second = THREAD_VARIABLES[:2]
     assert outputs(child, lambda: (os.environ[first], os.environ[second]), []) == [("3", "7")]
-    child.stop()
+    child.stop(GRACE)
 
 
 def test_child_inherits_no_other_descriptor(child: ChildProcess) -> None:
     """A child holds its own socket and the three standard streams, and nothing that would keep others alive."""
     other = ChildProcess(1)
     assert outputs(other, lambda: len([fd for fd in range(256) if _is_open(fd)]), []) == [4]
-    other.stop()
+    other.stop(GRACE)
 
 
 def _is_open(descriptor: int) -> bool:
@@ -640,7 +642,7 @@ def test_stop_leaves_no_process_and_no_descriptor(state: str) -> None:
         os.kill(pid(child), signal.SIGKILL)
     elif state == "killed":
         child.kill()
-    child.stop()
+    child.stop(GRACE)
     if state == "stopped twice":
         child.kill()
     assert children() == before
@@ -651,9 +653,8 @@ def test_stop_leaves_no_process_and_no_descriptor(state: str) -> None:
     assert child._process.returncode == code
 
 
-def test_stop_kills_a_child_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_kills_a_child_that_is_busy() -> None:
     """A child whose call does not end is killed after the grace period."""
-    monkeypatch.setattr(config, "grace_seconds", 0.05)
     child = ChildProcess(1)
 
     def second_hangs(x: int) -> int:
@@ -664,17 +665,16 @@ def test_stop_kills_a_child_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> Non
     child.load(second_hangs)
     outcomes, *_ = next(child.run(tuple(read_calls([[0], [1]])[1]), LEASE, timeout=None, durable=True))
     assert [outcome.index for outcome in outcomes] == [0]
-    child.stop()
+    child.stop(0.05)
     assert child._process.returncode == -9
 
 
-def test_stop_kills_a_child_that_was_stopped_by_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_kills_a_child_that_was_stopped_by_a_signal() -> None:
     """A child that cannot answer at all, as one that was suspended, is killed after the grace period."""
-    monkeypatch.setattr(config, "grace_seconds", 0.05)
     child = ChildProcess(1)
     assert outputs(child, lambda x: x, [1]) == [1]
     os.kill(pid(child), signal.SIGSTOP)
-    child.stop()
+    child.stop(0.05)
     assert child._process.returncode == -9
 
 
@@ -783,3 +783,53 @@ def test_dump_takes_by_value_what_pickle_cannot() -> None:
 
     main, buffers = _child.dump(lambda x: x + 1)
     assert cloudpickle.loads(main, buffers=buffers)(1) == 2
+
+
+# --- what a call may do to its own process -----------------------------------------------------------
+
+
+def test_kill_ends_what_the_call_had_started(tmp_path: Path) -> None:
+    """A call that is killed takes the programs with it that it started."""
+
+    def starts_another() -> None:
+        program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        note(tmp_path / "pid", program.pid)
+        program.wait()
+
+    child = ChildProcess(1)
+    child.load(starts_another)
+    with pytest.raises(CallTimeoutError):
+        list(child.run(tuple(read_calls([[]])[1]), LEASE, timeout=1.0, durable=False))
+    child.stop(GRACE)
+    (other,) = noted(tmp_path / "pid")
+    wait_until(lambda: not is_living(int(other)), what="the end of the program that the call had started")
+
+
+def test_child_dies_when_a_call_closed_its_socket(child: ChildProcess, tmp_path: Path) -> None:
+    """A call that closes every descriptor is a death that says so; nothing of ours lands in its next file."""
+
+    def closes_everything() -> None:
+        os.closerange(0, 1000)
+        for number in range(100):
+            os.open(tmp_path / f"of the user {number}", os.O_WRONLY | os.O_CREAT)
+
+    with pytest.raises(WorkerDiedError, match="closed the descriptors of its process"):
+        outputs(child, closes_everything, [])
+    assert {path.stat().st_size for path in tmp_path.glob("of the user *")} == {0}
+
+
+def test_child_is_exhausted_when_a_call_ran_out_of_memory(child: ChildProcess) -> None:
+    """After a MemoryError the child is to be replaced, and after other errors it is not."""
+    failure(child, raiser(ValueError))
+    assert not child.is_exhausted
+    failure(child, raiser(MemoryError))
+    assert child.is_exhausted
+
+
+def test_child_that_cannot_be_started_is_no_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system starts no process, the error says so and no descriptor is left."""
+    before = os.listdir("/dev/fd")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(NotStartedError, match=r"could not be started: .*/nowhere/python"):
+        ChildProcess(1)
+    assert os.listdir("/dev/fd") == before

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import Programs, children, group_members, note, noted, wait_for, wait_until
+from conftest import Programs, children, members, note, noted, wait_for, wait_until
 
 from thread_chunks import Checkpoint, chunk
 
@@ -191,7 +191,7 @@ def test_children_end_when_the_run_is_killed(how: str, programs: Programs) -> No
     process = programs.start(HOLD.replace("HANG", HANGS[how]))
     for name in ("saved 0", "saved 1", "started 2", "started 3"):
         wait_for(programs.folder / name)
-    assert len(group_members(process.pid)) == 3
+    assert len(members(process.pid)) == 3
     process.kill()
     process.wait()
     programs.expect_gone(process)
@@ -257,4 +257,4 @@ def test_load_drops_a_torn_tail_with_a_warning_and_the_run_goes_on(programs: Pro
     with pytest.warns(UserWarning, match="c.pkl.*torn tail"):
         checkpoint = Checkpoint.load(path)
     assert checkpoint.done == 1
-    assert not group_members(process.pid)
+    assert not members(process.pid)

@@ -127,7 +127,6 @@ def test_run_is_safe_when_it_is_interrupted_at_any_time(programs: Programs) -> N
             time.sleep(0.004)
             return x
 
-        chunk(abs, [[1]], progress_bar=False)  # an import that Ctrl-C breaks off is the interpreter's affair
         parameters = [[n] for n in range(120)]
         try:
             note("ready " + run, "now")

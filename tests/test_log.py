@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Programs, group_members, wait_for
+from conftest import Programs, members, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_format import FOREIGN, foreign, plain, with_version
@@ -665,7 +665,7 @@ def test_log_is_free_when_its_holder_was_killed_and_a_forked_child_lives(
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     assert indices(path) == []
-    assert group_members(process.pid)
+    assert members(process.pid)
 
 
 def test_pieces_are_joined_when_they_are_small() -> None:

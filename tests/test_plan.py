@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from thread_chunks import RunStoppedError, WorkerDiedError, config
 from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save
-from thread_chunks._policy import RunPolicy
-from thread_chunks.messages import NOT_PICKLED, FailedCall, Outcome, Result
+from thread_chunks._policy import RestartPolicy, RunPolicy
+from thread_chunks.messages import FailedCall, Outcome, Result
 
 KILLED = WorkerDiedError("the worker process was killed by SIGKILL", -9)
 
 
 def returned(index: int, seconds: float = 0.0) -> Result:
-    return Result(index, index, NOT_PICKLED, seconds)
+    return Result(index, index, (b"x", ()), seconds)
 
 
 def raised(index: int) -> FailedCall:
@@ -305,7 +305,7 @@ def test_plan_does_not_retry_when_it_is_stopping() -> None:
 @pytest.mark.parametrize("restarts", [0, 1, 2])
 def test_plan_blames_a_lone_call_when_its_workers_keep_dying(restarts: int) -> None:
     """A call that died alone is tried again so often, and then failed as what it is: with index and exit code."""
-    plan, actions = begun(1, policy=RunPolicy(call_restarts=restarts))
+    plan, actions = begun(1, policy=RunPolicy(restart=RestartPolicy(call_restarts=restarts)))
     for now in range(restarts):
         assert handed_out(actions) == [("a", (0,))]
         actions = plan.worker_died("a", KILLED, now)
@@ -343,7 +343,7 @@ def test_plan_goes_on_when_a_worker_died_without_calls() -> None:
 
 def test_plan_ends_the_run_when_workers_die_in_a_loop() -> None:
     """More deaths than the budget within its period end the run with an error that says so."""
-    policy = RunPolicy(call_restarts=99, restart_budget=3, restart_seconds=10.0)
+    policy = RunPolicy(restart=RestartPolicy(call_restarts=99, budget=3, seconds=10.0))
     plan, actions = begun(5, policy=policy)
     for now in range(3):
         actions = plan.worker_died("a", KILLED, now)
@@ -356,9 +356,39 @@ def test_plan_ends_the_run_when_workers_die_in_a_loop() -> None:
     assert handed_out(actions) == []
 
 
+def test_plan_starts_nothing_while_too_many_bytes_wait_to_be_saved() -> None:
+    """When saving is slower than computing the workers wait for it, and go on as soon as it caught up."""
+    plan, actions = begun(4, "ab", RunPolicy(backlog_bytes=1, one_by_one=True))
+    assert handed_out(actions) == [("a", (0,)), ("b", (1,))]
+    assert handed_out(plan.calls_finished("a", [returned(0)], is_last=True)) == [("a", (2,))]
+    assert handed_out(plan.calls_finished("b", [returned(1)], is_last=True)) == []
+    assert handed_out(plan.results_saved([0])) == [("b", (3,))]
+    plan.calls_finished("a", [returned(2)], is_last=True)
+    plan.calls_finished("b", [returned(3)], is_last=True)
+    assert ends(plan.results_saved([1, 2, 3])) == [None]
+
+
+def test_plan_counts_out_of_band_buffers_as_waiting_bytes() -> None:
+    """Large arrays travel outside of the pickle, and they are what fills the memory."""
+    plan, _ = begun(3, policy=RunPolicy(backlog_bytes=100, one_by_one=True))
+    large = Result(0, None, (b"", (bytearray(101),)), 0.0)
+    assert handed_out(plan.calls_finished("a", [large], is_last=True)) == []
+    assert handed_out(plan.results_saved([0])) == [("a", (1,))]
+
+
+def test_plan_ends_with_the_reason_when_no_worker_can_be_started() -> None:
+    """If the last worker leaves because of an error, the run ends with that error as its cause."""
+    plan, _ = begun(3, "ab")
+    assert ends(plan.worker_stopped("a", KILLED)) == []
+    (error,) = ends(plan.worker_stopped("b", KILLED))
+    assert isinstance(error, RunStoppedError)
+    assert error.__cause__ is KILLED
+    assert str(KILLED) in str(error)
+
+
 def test_plan_goes_on_when_deaths_are_far_apart() -> None:
     """Deaths that lie further back than the period do not count."""
-    policy = RunPolicy(call_restarts=99, restart_budget=3, restart_seconds=10.0)
+    policy = RunPolicy(restart=RestartPolicy(call_restarts=99, budget=3, seconds=10.0))
     plan, _ = begun(1, policy=policy)
     for number in range(20):
         assert len(handed_out(plan.worker_died("a", KILLED, 4.0 * number))) == 1
@@ -366,7 +396,7 @@ def test_plan_goes_on_when_deaths_are_far_apart() -> None:
 
 def test_plan_waits_for_running_calls_when_it_gives_up() -> None:
     """A run that crashed in a loop ends only when what else runs is finished and saved."""
-    plan, _ = begun(3, "ab", RunPolicy(restart_budget=0))
+    plan, _ = begun(3, "ab", RunPolicy(restart=RestartPolicy(budget=0)))
     assert ends(plan.worker_died("a", KILLED, 0.0)) == []
     assert ends(plan.calls_finished("b", [returned(1)], is_last=True)) == []
     (error,) = ends(plan.results_saved([1]))
@@ -469,6 +499,7 @@ class World:
         assert len(set(indices)) == len(indices)
         assert not set(indices) & set(busy), "a call runs twice at once"
         assert not set(indices) & set(over), "a call was run again after it had ended"
+        assert len(self.unsaved) <= self.policy.backlog_bytes, "a call was started ahead of a slow disk"
         self.running[worker] = indices
 
     def ready(self, number: int) -> None:
@@ -550,9 +581,8 @@ POLICIES = st.builds(
     stop_at_failure=st.booleans(),
     retries=st.integers(0, 2),
     one_by_one=st.booleans(),
-    call_restarts=st.integers(0, 2),
-    restart_budget=st.integers(0, 6),
-    restart_seconds=st.just(10.0),
+    backlog_bytes=st.integers(0, 2),
+    restart=st.builds(RestartPolicy, call_restarts=st.integers(0, 2), budget=st.integers(0, 6)),
 )
 
 
@@ -599,7 +629,7 @@ def test_plan_ends_every_call_when_nobody_stops_it(
     calls: int, count: int, steps: list[Sequence[object]]
 ) -> None:
     """Without a stop every call ends, saved or failed, however many workers die on the way."""
-    world = World(calls, count, RunPolicy(stop_at_failure=False, restart_budget=10**6))
+    world = World(calls, count, RunPolicy(stop_at_failure=False, restart=RestartPolicy(budget=10**6)))
     for step in steps:
         perform(world, step)
     world.drain()

@@ -16,12 +16,13 @@ from saveable_objects import SaveableObject
 
 from ._format import Contents, is_held, is_legacy, read
 from ._identity import fingerprint
-from ._log import Log
+from ._log import Log, distrust
 from ._parameters import read_calls
 from ._state import RunState
 from .errors import (
     CheckpointCorruptError,
     CheckpointRestartedWarning,
+    CheckpointUntrustedWarning,
     NotACheckpointError,
 )
 
@@ -128,12 +129,20 @@ class Checkpoint(RunState, SaveableObject):
             If there is no file.
         NotACheckpointError, CheckpointVersionError, CheckpointCorruptError
             If the file cannot be read as a checkpoint.
+
+        Warns
+        -----
+        CheckpointUntrustedWarning
+            If another user could have written the file: before anything in it is unpickled.
         """
         name = cls._updatepathroot(path)
         if name is None:
             msg = "a path is needed to load a checkpoint from"
             raise TypeError(msg)
         with open(name, "rb") as file:
+            reason = distrust(os.fstat(file.fileno()))
+            if reason is not None:
+                warnings.warn(untrusted(name, reason), stacklevel=2)
             return cls._load(file, name if new_path is None else new_path, strict_typing)
 
     @classmethod
@@ -277,6 +286,13 @@ def assemble(contents: Contents, path: str) -> Any:
             f"{checkpoint.done} of {len(checkpoint.parameters)} results are whole"
         )
     return checkpoint
+
+
+def untrusted(path: str, reason: str) -> CheckpointUntrustedWarning:
+    return CheckpointUntrustedWarning(
+        f"{path} {reason}. A checkpoint is a pickle, and loading one can run code of whoever wrote it. "
+        "If you trust them, make a copy of your own, with cp, and use that."
+    )
 
 
 def restarted_text(path: str, backup: str, reason: str, kept: int = 0) -> str:

@@ -48,6 +48,7 @@ OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another syste
 PIECE = 1 << 30  # the kernel moves no more than 2 GiB at once
 MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
 FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+LOST_SOCKET = 74  # exit code of a child whose socket was closed by the user's code
 DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
 
 
@@ -234,13 +235,28 @@ class Runner:
 
 
 class Descriptor:
-    """The child's end of the socket, without the slow import of the socket module."""
+    """The child's end of the socket, without the slow import of the socket module.
+
+    User code may close every descriptor, as daemons do, and the next file it opens then
+    has our number: so before anything is written it is looked at, and nothing of ours
+    ever lands in a file of the user's.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.identity = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.fstat(self.number)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def send(self, data: memoryview) -> int:
         """Write some bytes; return how many."""
+        if self._look() != self.identity:
+            os._exit(LOST_SOCKET)
         return os.write(self.number, data[:PIECE])
 
     def recv_into(self, buffer: memoryview) -> int:
@@ -307,6 +323,8 @@ def die_with_parent() -> None:
 def main(descriptor: int) -> None:
     """Run calls until told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
+    for number in (signal.SIGTTIN, signal.SIGTTOU):  # a group of its own may neither read nor be stopped
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only signature
     for output in (sys.stdout, sys.stderr):

@@ -37,6 +37,10 @@ class UnreadableError(Exception):
     """The function or the parameters did not survive the journey; ``args[0]`` says why."""
 
 
+class NotStartedError(WorkerDiedError):
+    """No child could be started, so no call can be blamed."""
+
+
 class ChildProcess:
     """One child interpreter.
 
@@ -44,17 +48,25 @@ class ChildProcess:
     ----------
     threads
         Threads that numerical libraries may use in the child, unless the user set the variables.
+
+    Attributes
+    ----------
+    is_exhausted : bool
+        Whether a call ran out of memory: a fresh process gives back what this one holds.
+
+    Raises
+    ------
+    NotStartedError
+        If the system does not let it start.
     """
 
     def __init__(self, threads: int) -> None:
-        self._sock, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
-                [*_interpreter(), _child.__file__, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=_environment(os.environ, threads),
-            )
+        try:
+            self._sock, self._process = _start(threads)
+        except OSError as error:
+            msg = f"the worker process could not be started: {error}"
+            raise NotStartedError(msg) from error
+        self.is_exhausted = False
         self._deadline: float | None = None
         self._timeout = 0.0
         self._surroundings: Any = None
@@ -132,7 +144,9 @@ class ChildProcess:
                 else:
                     returned += content
             if unreadable is None:
-                outcomes = tuple([_outcome(item, durable) for item in raw if not isinstance(item[0], str)])
+                outcomes = tuple(
+                    [self._outcome(item, durable) for item in raw if not isinstance(item[0], str)]
+                )
                 moved += sum(len(item[2]) for item in raw if len(item) > 2 and item[2] is not None)  # noqa: PLR2004
                 yield outcomes, is_last, tuple(returned), moved
         self._set_deadline(None)
@@ -140,17 +154,22 @@ class ChildProcess:
             raise unreadable
 
     def kill(self) -> None:
-        """End the process at once. May be called from any thread, more than once."""
-        self._process.kill()
+        """End the process and its group at once. May be called from any thread, more than once."""
+        if self._process.returncode is None:
+            self._kill_group()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def stop(self) -> None:
-        """Let the process end by itself; after the grace period, kill it. Blocks until it is gone."""
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def stop(self, grace: float) -> None:
+        """Let the process end by itself; after `grace` seconds, kill it. Blocks until it is gone."""
         with contextlib.suppress(WorkerDiedError):
             self._send(_child.DONE)
         try:
-            self._process.wait(config.grace_seconds)
+            self._process.wait(grace)
         except subprocess.TimeoutExpired:
             self.kill()
             self._process.wait()
@@ -222,7 +241,37 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             code = self._process.wait()
+        self._kill_group()  # what the call had started would disturb its next try
         return WorkerDiedError(f"the worker process {_describe_exit(code)}", code)
+
+    def _outcome(self, raw: tuple[int, float, bytes | None, Any], durable: bool) -> Outcome:
+        """Turn what the child sent into an outcome; a result that cannot be unpickled fails its call."""
+        index, seconds, main, rest = raw
+        if main is None:
+            error = _rebuild(*rest)
+            self.is_exhausted |= isinstance(error, MemoryError)
+            return FailedCall(index, error, rest[2])
+        try:
+            output = pickle.loads(main, buffers=rest)
+        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
+            return FailedCall(index, *_unreadable_result(error))
+        return Result(index, output, (main, rest) if durable else NOT_PICKLED, seconds)
+
+
+def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            return ours, subprocess.Popen(  # noqa: S603 - our own interpreter and file
+                [*_interpreter(), _child.__file__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(os.environ, threads),
+                process_group=0,  # what a call starts ends with it, when it is killed
+            )
+        except BaseException:
+            ours.close()
+            raise
 
 
 def _interpreter() -> list[str]:
@@ -240,18 +289,6 @@ def _pickled(value: Any) -> bytes:
         return dumps(value)
     except Exception as error:
         raise UnreadableError(error) from error
-
-
-def _outcome(raw: tuple[int, float, bytes | None, Any], durable: bool) -> Outcome:
-    """Turn what the child sent into an outcome; a result that cannot be unpickled fails its call."""
-    index, seconds, main, rest = raw
-    if main is None:
-        return FailedCall(index, _rebuild(*rest), rest[2])
-    try:
-        output = pickle.loads(main, buffers=rest)
-    except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-        return FailedCall(index, *_unreadable_result(error))
-    return Result(index, output, (main, rest) if durable else NOT_PICKLED, seconds)
 
 
 def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:
@@ -277,6 +314,8 @@ def _rebuild(name: str, message: str, text: str, pickled: bytes | None) -> BaseE
 
 
 def _describe_exit(code: int) -> str:
+    if code == _child.LOST_SOCKET:
+        return f"ended with exit code {code}: a call closed the descriptors of its process, our socket too"
     if code >= 0:
         return f"ended with exit code {code}"
     try:

@@ -13,7 +13,7 @@ from . import config
 from ._checkpoint import Checkpoint
 from ._options import Options, checked_size
 from ._parameters import read_calls
-from ._policy import RunPolicy
+from ._policy import RestartPolicy, RunPolicy
 from .messages import Call
 
 
@@ -84,7 +84,11 @@ class Job:
             stop_at_failure=self.options.on_error == "raise",
             retries=self.options.retries,
             one_by_one=self.options.timeout is not None,
-            call_restarts=config.call_restarts,
-            restart_budget=config.restart_budget * self.chunk_size,
-            restart_seconds=config.restart_seconds,
+            backlog_bytes=config.backlog_bytes,
+            restart=RestartPolicy(
+                call_restarts=config.call_restarts,
+                budget=config.restart_budget * self.chunk_size,
+                seconds=config.restart_seconds,
+                grace=config.grace_seconds,
+            ),
         )

@@ -105,6 +105,11 @@ class Log:
         return os.fstat(self._descriptor).st_size
 
     @property
+    def distrust(self) -> str | None:
+        """Why somebody else could have written the file, if so."""
+        return distrust(os.fstat(self._descriptor))
+
+    @property
     def record_bytes(self) -> int:
         """Bytes of records behind the head."""
         return self.end - HEADER_SIZE - self._head_size
@@ -266,6 +271,18 @@ class Log:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
         self.forget()
+
+
+def distrust(found: os.stat_result) -> str | None:
+    """Say why somebody else could have written a file, or ``None`` if nobody else could.
+
+    The superuser could have, but needs no file for what it wants to do.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        return None  # it is refused for that
+    if found.st_uid not in {os.geteuid(), 0}:
+        return f"belongs to another user ({found.st_uid})"
+    return "may be written by every user" if found.st_mode & stat.S_IWOTH else None
 
 
 def _holder(descriptor: int) -> int | None:

@@ -4,6 +4,7 @@ One rule: say it where the user looks, at the line of the script and on the
 exception that is raised. This room knows no actors.
 """
 
+import os
 import sys
 import warnings
 from contextlib import suppress
@@ -24,6 +25,14 @@ def add_note(error: BaseException, text: str) -> None:
     with suppress(Exception):  # the user's exception class may do anything
         if text not in getattr(error, "__notes__", ()):
             error.add_note(text)
+
+
+def short(path: str) -> str:
+    """Return the shorter way to write a path, from here or from the root."""
+    try:
+        return min(os.path.relpath(path), path, key=len)
+    except OSError:  # the working directory was removed
+        return path
 
 
 def failed_save(path: str | None, error: Exception) -> CheckpointFailedWarning:

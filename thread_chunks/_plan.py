@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from . import config
-from ._policy import RunPolicy
+from ._policy import RestartPolicy, RunPolicy
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import FailedCall, Outcome, Result
 
@@ -104,7 +104,8 @@ class Plan:
     _single: set[WorkerId] = field(default_factory=set)
     _gone: set[WorkerId] = field(default_factory=set)
     _last_size: dict[WorkerId, int] = field(default_factory=dict)
-    _unsaved: set[int] = field(default_factory=set)
+    _unsaved: dict[int, int] = field(default_factory=dict)
+    _backlog: int = 0
     _raises: Counter[int] = field(default_factory=Counter)
     _deaths: Counter[int] = field(default_factory=Counter)
     _death_times: deque[float] = field(default_factory=deque)
@@ -159,7 +160,7 @@ class Plan:
             del chunk.left[outcome.index]
             if isinstance(outcome, Result):
                 chunk.seconds += outcome.seconds
-                self._unsaved.add(outcome.index)
+                self._wait_for_save(outcome)
                 saves.append(outcome)
             else:
                 saves.extend(self._failed(outcome, actions))
@@ -186,34 +187,31 @@ class Plan:
         suspects = self._drop(worker)
         self._set_idle(worker)
         self._death_times.append(now)
-        while self._death_times[0] < now - self.policy.restart_seconds:
+        while self._death_times[0] < now - self.policy.restart.seconds:
             self._death_times.popleft()
         if len(suspects) == 1:
             self._blame(suspects[0], error, actions)
         else:
             self._suspects.extend(suspects)
-        if len(self._death_times) > self.policy.restart_budget:
-            self._fail_run(_crash_loop(len(self._death_times), self.policy, error))
+        if len(self._death_times) > self.policy.restart.budget:
+            self._fail_run(_crash_loop(len(self._death_times), self.policy.restart, error))
         return self._proceed(actions)
 
-    def worker_stopped(self, worker: WorkerId) -> list[Action]:
-        """Go on without a worker; with none left the run ends."""
+    def worker_stopped(self, worker: WorkerId, error: Exception | None = None) -> list[Action]:
+        """Go on without a worker; with none left the run ends, because of `error` if there is one."""
         self._suspects.extend(self._drop(worker))
         self._idle.pop(worker, None)
         if worker not in self._gone:
             self._gone.add(worker)
             self.workers -= 1
         if self.workers < 1 and not self._is_over and self._has_work():
-            self._fail_run(
-                RunStoppedError(
-                    "every worker was stopped, or belongs to another run, before this one was over"
-                )
-            )
+            self._fail_run(_no_workers(error))
         return self._proceed([])
 
     def results_saved(self, indices: Iterable[int]) -> list[Action]:
         """Take note that results are durable, or could not be saved for now: the run waits no longer."""
-        self._unsaved.difference_update(indices)
+        for index in indices:
+            self._backlog -= self._unsaved.pop(index, 0)
         return self._proceed([])
 
     def stop(self) -> list[Action]:
@@ -246,7 +244,7 @@ class Plan:
     def _blame(self, index: int, error: Exception, actions: list[Action]) -> None:
         """A call died alone: it is to blame, and is tried again only so often."""
         self._deaths[index] += 1
-        if self._deaths[index] <= self.policy.call_restarts:
+        if self._deaths[index] <= self.policy.restart.call_restarts:
             self._suspects.append(index)
             return
         code = error.exit_code if isinstance(error, WorkerDiedError) else None
@@ -272,6 +270,17 @@ class Plan:
         chunk.size -= len(unstarted)
         self._pending.extendleft(reversed(unstarted))
 
+    def _wait_for_save(self, result: Result) -> None:
+        main, buffers = result.payload
+        size = len(main) + (sum(memoryview(buffer).nbytes for buffer in buffers) if buffers else 0)
+        self._unsaved[result.index] = size
+        self._backlog += size
+
+    def _can_start(self) -> bool:
+        """Whether a further call may start: something is left, and saving keeps up with computing."""
+        has_calls = bool(self._pending or self._suspects)
+        return has_calls and not self._is_stopping and self._backlog <= self.policy.backlog_bytes
+
     def _set_idle(self, worker: WorkerId) -> None:
         if worker not in self._gone:
             self._idle[worker] = None
@@ -285,7 +294,7 @@ class Plan:
 
     def _proceed(self, actions: list[Action]) -> list[Action]:
         """Hand out what can be handed out, and end the run when nothing is left."""
-        while self._idle and not self._is_stopping and (self._pending or self._suspects):
+        while self._idle and self._can_start():
             worker = next(iter(self._idle))
             del self._idle[worker]
             actions.append(HandOut(worker, self._next_chunk(worker)))
@@ -320,9 +329,19 @@ class Plan:
         return max(1, int(min(limits)))
 
 
-def _crash_loop(deaths: int, policy: RunPolicy, error: Exception) -> RunStoppedError:
+def _no_workers(error: Exception | None) -> RunStoppedError:
+    if error is None:
+        return RunStoppedError(
+            "every worker was stopped, or belongs to another run, before this one was over"
+        )
+    stopped = RunStoppedError(f"no worker is left to run the calls: {error}")
+    stopped.__cause__ = error
+    return stopped
+
+
+def _crash_loop(deaths: int, policy: RestartPolicy, error: Exception) -> RunStoppedError:
     stopped = RunStoppedError(
-        f"{deaths} worker processes died within {policy.restart_seconds:g} seconds, so the run was "
+        f"{deaths} worker processes died within {policy.seconds:g} seconds, so the run was "
         f"given up. The last one: {error}"
     )
     stopped.__cause__ = error

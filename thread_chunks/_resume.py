@@ -87,12 +87,15 @@ def _open_existing(
 ) -> OpenedRun:
     is_old_format = is_legacy(log.start())
     if is_old_format:
-        saved, is_damaged = read_any(log), False
+        saved, is_same, is_damaged = read_any(log), False, False
     else:
         contents = log.read()
+        is_same = log.fingerprint == digest
+        if not is_same and on_mismatch != "reuse" and (distrusted := log.distrust):
+            unread = f"it is of another run, and as it {distrusted} it was not read to say what differs"
+            return _open_mismatched(log, fresh, head, digest, None, calls, unread, on_mismatch)
         saved = assemble(contents, log.path)
         is_damaged = not all(damage.is_tail for damage in contents.damages)
-    is_same = not is_old_format and log.fingerprint == digest
     if not is_same and (reason := fresh.difference(saved)) is not None:
         opened = _open_mismatched(log, fresh, head, digest, saved, calls, reason, on_mismatch)
     else:
@@ -108,17 +111,21 @@ def _open_existing(
 
 def _open_mismatched(
     log: Log, fresh: Checkpoint, head: bytes, digest: bytes,
-    saved: Checkpoint, calls: Sequence[Call], reason: str, on_mismatch: str,
+    saved: Checkpoint | None, calls: Sequence[Call], reason: str, on_mismatch: str,
 ) -> OpenedRun:  # fmt: skip
     if on_mismatch == "raise":
+        held = "" if saved is None else f", with {saved.done} of {len(saved.parameters)} results"
         msg = (
-            f"{log.path} does not belong to this run: {reason}. It was left alone, with "
-            f"{saved.done} of {len(saved.parameters)} results. Give this run another path, or "
-            'pass on_mismatch="restart" or "reuse".'
+            f"{log.path} does not belong to this run: {reason}. It was left alone{held}. "
+            'Give this run another path, or pass on_mismatch="restart" or "reuse".'
         )
         raise CheckpointMismatchError(msg)
     is_lossless = False
-    if on_mismatch == "reuse" and explain_function(saved.identity(), fresh.identity()) is None:
+    if (
+        saved is not None
+        and on_mismatch == "reuse"
+        and explain_function(saved.identity(), fresh.identity()) is None
+    ):
         is_lossless = _reuse(saved, fresh, calls)
         head = pickle_head(fresh, _sections(fresh))
     backup = log.replace(head, digest, keep_old=not is_lossless)

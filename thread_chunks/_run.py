@@ -15,9 +15,11 @@ from typing import Any
 import pykka
 
 from . import config, progress
+from ._checkpoint import untrusted
 from ._identity import identify
 from ._job import Job
-from ._notices import add_note, failed_save, warn
+from ._log import distrust
+from ._notices import add_note, failed_save, short, warn
 from ._options import threads_per_call, worker_class
 from ._parameters import shown
 from ._pool import Pool, ask, pickle_function, wait
@@ -97,6 +99,7 @@ class _Run:
         self._bar: progress.Progress = progress.Silent()
         self._failed: list[FailedCall] = []
         self._unsaved: dict[int, Result] = {}
+        self._saved: int | None = None  # until the checkpoint is open
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._writer: pykka.ActorRef[Any] | None = None
         self._supervisor: pykka.ActorRef[Any] | None = None
@@ -140,18 +143,27 @@ class _Run:
             self._pool.is_busy = True
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
+        self._warn_of_strangers()
         self._writer = CheckpointWriter.start(
             job.path, identify(self._func), job.parameters, job.calls, job.options.on_mismatch
         )
         opened: CheckpointOpened = ask(self._writer, OpenCheckpoint())
         for warning in opened.warnings:
             warn(warning)
-        done = len(opened.resumed)
+        done = self._saved = len(opened.resumed)
         if done:
             log.info("%d of %d results resumed from %s", done, len(job.calls), job.path)
         name = getattr(self._func, "__name__", type(self._func).__name__)
         self._bar = progress.start(name, len(job.calls), done, is_shown=job.has_bar)
         return opened
+
+    def _warn_of_strangers(self) -> None:
+        """Warn, or refuse where warnings are errors, before the writer reads the file."""
+        path = self._job.path
+        if path is not None and os.path.exists(path):
+            reason = distrust(os.stat(path))
+            if reason is not None:
+                warn(untrusted(path, reason))
 
     def _start(self, opened: CheckpointOpened) -> None:
         job = self._job
@@ -167,6 +179,7 @@ class _Run:
             threads=threads_per_call(job.chunk_size),
             timeout=job.options.timeout,
             durable=job.path is not None,
+            grace=job.policy.restart.grace,
         )
         self._supervisor = Supervisor.start(crew, job.calls, opened.missing, job.policy, self._events)
         self._supervisor.tell(StartRun())
@@ -212,6 +225,7 @@ class _Run:
                 self._bar.failed()
 
     def _report(self, results: Sequence[Result]) -> Sequence[tuple[int, Any]]:
+        self._saved = (self._saved or 0) + len(results)
         self._bar.saved(len(results))
         pairs = [(result.index, result.output) for result in results]
         if self._job.options.on_result is not None:
@@ -284,12 +298,12 @@ class _Run:
         return error
 
     def _note_what_is_safe(self, error: BaseException, closed: CheckpointClosed | None) -> None:
-        if self._job.path is None or closed is None:
+        if self._job.path is None or self._saved is None:
             return
-        path = min(os.path.relpath(self._job.path), self._job.path, key=len)
+        saved = f"at least {self._saved}" if closed is None else str(closed.saved)
         add_note(
             error,
-            f"{closed.saved} of {len(self._job.calls)} results are safe in {path}; "
+            f"{saved} of {len(self._job.calls)} results are safe in {short(self._job.path)}; "
             "make the same call again to go on from there",
         )
 

@@ -36,6 +36,7 @@ from .messages import (
     WorkerReady,
     WorkerRef,
     WorkerStopped,
+    WriterDied,
 )
 
 log = logging.getLogger("thread_chunks.supervisor")
@@ -61,6 +62,8 @@ class Crew:
         Seconds for one call.
     durable : bool
         Whether results will be saved.
+    grace : float
+        Seconds that a child which was told to stop has to end by itself.
     """
 
     workers: Sequence[WorkerRef]
@@ -70,6 +73,13 @@ class Crew:
     threads: int
     timeout: float | None
     durable: bool
+    grace: float
+
+    def joined(self, supervisor: "pykka.ActorRef[Any]") -> JoinRun:
+        """Return what each worker is told at the start."""
+        return JoinRun(
+            supervisor, self.func, self.pickled, self.threads, self.timeout, self.durable, self.grace
+        )
 
 
 class Supervisor(pykka.ThreadingActor):
@@ -136,8 +146,10 @@ class Supervisor(pykka.ThreadingActor):
             case WorkerDied(worker, error):
                 log.warning("%s; its worker may start another", error)
                 self._act(self._plan.worker_died(worker, error, time.monotonic()))
-            case WorkerStopped(worker):
-                self._lose(worker)
+            case WorkerStopped(worker, error):
+                self._lose(worker, error)
+            case WriterDied(error):
+                self._events.put(RunFinished(_writer_died(error)))
             case CheckWorkers():
                 self._check()
             case StartRun():
@@ -157,13 +169,10 @@ class Supervisor(pykka.ThreadingActor):
         self._events.put(RunFinished(exception_value))
 
     def _start_run(self) -> None:
-        crew = self._crew
         log.debug("%d calls for %d workers", len(self._plan.missing), len(self._workers))
-        for worker in self._workers:
-            self._tell(
-                worker,
-                JoinRun(self.actor_ref, crew.func, crew.pickled, crew.threads, crew.timeout, crew.durable),
-            )
+        join = self._crew.joined(self.actor_ref)
+        for worker in tuple(self._workers):
+            self._tell(worker, join)
         self._act(self._plan.start())
 
     def _stop_run(self, *, kill: bool) -> None:
@@ -173,7 +182,7 @@ class Supervisor(pykka.ThreadingActor):
             killer = self._killers.get(worker)  # type: ignore[call-overload]
             if killer is not None:
                 killer()
-        for worker in self._workers:
+        for worker in tuple(self._workers):
             self._tell(worker, LeaveRun(self.actor_ref))
 
     def _check(self) -> None:
@@ -182,10 +191,12 @@ class Supervisor(pykka.ThreadingActor):
             if not worker.is_alive():
                 self._lose(worker)
 
-    def _lose(self, worker: WorkerRef) -> None:
+    def _lose(self, worker: WorkerRef, error: Exception | None = None) -> None:
         if worker in self._workers:
+            if error is not None:
+                log.warning("the run goes on without a worker: %s", error)
             self._workers.remove(worker)
-            self._act(self._plan.worker_stopped(worker))
+            self._act(self._plan.worker_stopped(worker, error))
 
     def _tell(self, worker: WorkerRef, message: Any) -> None:
         try:
@@ -214,3 +225,11 @@ class Supervisor(pykka.ThreadingActor):
                 case End(error):
                     log.debug("the run is over: %s", error or "every call ended")
                     self._events.put(RunFinished(error))
+
+
+def _writer_died(error: BaseException) -> RunStoppedError:
+    stopped = RunStoppedError(
+        f"the checkpoint writer met an error of its own, so the run was given up: {error!r}"
+    )
+    stopped.__cause__ = error
+    return stopped

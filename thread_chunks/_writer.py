@@ -6,11 +6,12 @@ mailbox the flush comes behind every result that already waits. One write, one
 fsync, and only then are they reported as saved. There is no timer, and no delay
 when there is nothing else to do. (The idea is the group commit of databases.)
 
-If saving fails, the results wait in memory and are tried again with the next
+If saving fails, the results wait in memory and are tried again with a later
 group, and once more when the checkpoint is closed.
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -38,6 +39,7 @@ from .messages import (
     ResultsSaved,
     SaveFailed,
     SaveResults,
+    WriterDied,
 )
 
 
@@ -76,6 +78,8 @@ class CheckpointWriter(pykka.ThreadingActor):
         self._log: Log | None = None
         self._waiting: list[Outcome] = []
         self._unsaved: list[Record] = []
+        self._error: OSError | None = None
+        self._retry_at = 0.0
         self._raw: dict[int, RawResult] | None = None
         self._closed: CheckpointClosed | None = None
         self._unreported: list[Result] = []
@@ -117,9 +121,11 @@ class CheckpointWriter(pykka.ThreadingActor):
         exception_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release the file: what was saved stays saved."""
+        """Release the file, where what was saved stays saved, and say what happened."""
         if self._log is not None:
             self._log.close()
+        if exception_value is not None:
+            self._report(WriterDied(exception_value))
 
     def _open(self) -> CheckpointOpened:
         if self._path is None:
@@ -151,22 +157,29 @@ class CheckpointWriter(pykka.ThreadingActor):
         results = tuple(self._unreported)
         if error is None:
             self._unreported.clear()
-        if self._supervisor is not None and outcomes:
-            fact = ResultsSaved(results) if error is None else SaveFailed(results, error)
+        if outcomes:
+            self._report(ResultsSaved(results) if error is None else SaveFailed(results, error))
+
+    def _report(self, fact: Any) -> None:
+        if self._supervisor is not None:
             with contextlib.suppress(pykka.ActorDeadError):
                 self._supervisor.tell(fact)
 
     def _commit(self, outcomes: Sequence[Outcome]) -> OSError | None:
-        """Make outcomes durable, together with those that could not be saved before."""
+        """Make outcomes durable, together with those that could not be saved before; not too soon after those."""
         assert self._checkpoint is not None
         records = [self._take(outcome) for outcome in outcomes]
         if self._log is None:
             return None
         self._unsaved += records
+        if self._error is not None and time.monotonic() < self._retry_at:
+            return self._error
         try:
             self._log.append(self._unsaved)
         except OSError as error:
+            self._error, self._retry_at = error, time.monotonic() + config.save_retry_seconds
             return error
+        self._error = None
         self._keep_for_folding()
         self._unsaved.clear()
         return None
@@ -208,20 +221,20 @@ class CheckpointWriter(pykka.ThreadingActor):
     def _close_file(self, checkpoint: Checkpoint, log: Log) -> CheckpointClosed:
         """Try once more to save what could not be saved; fold a finished file."""
         warnings: list[Warning] = []
+        unsaved = len({record.index for record in self._unsaved if record.kind == RESULT})
         try:
             if self._unsaved:
                 log.append(self._unsaved)
                 self._unsaved.clear()
-                self._raw = None
+                self._raw, unsaved = None, 0
             if checkpoint.done == len(self._calls) and 0 < log.record_bytes <= config.fold_bytes:
                 fold(checkpoint, log, self._raw)
         except OSError as error:
-            if self._unsaved:
-                warnings.append(_unsaved_warning(log.path, len(self._unsaved), error))
+            if unsaved:
+                warnings.append(_unsaved_warning(log.path, unsaved, error))
         finally:
             log.close()
-        unsaved = {record.index for record in self._unsaved if record.kind == RESULT}
-        return CheckpointClosed(checkpoint.output, checkpoint.done - len(unsaved), tuple(warnings))
+        return CheckpointClosed(checkpoint.output, checkpoint.done - unsaved, tuple(warnings))
 
 
 def _unsaved_warning(path: str, count: int, error: OSError) -> CheckpointFailedWarning:

@@ -2,11 +2,13 @@
 
 The values are read when a call is made, not when the module is imported: set
 ``thread_chunks.config.progress_bar = False`` at any time and the next call to
-`chunk` obeys. This room knows nothing of the others.
+`chunk` obeys. This room holds numbers and knows nothing of who uses them.
 """
 
 import functools
 from typing import Any
+
+from ._late import imported
 
 progress_bar: bool = True
 """Whether `chunk` and `Chunker` show a progress bar on stderr unless told otherwise."""
@@ -35,6 +37,11 @@ chunk_bytes: int = 1 << 20
 """Bytes of pickled parameters and results that one chunk should hold: memory is
 what the user is short of, so large calls go out one by one."""
 
+backlog_bytes: int = 64 << 20
+"""Bytes of results that may wait to be saved before no further call starts: when the
+disk is slower than the calls, they wait for it, and memory stays bounded. Many groups
+fit into it, so a disk that keeps up never holds up a call."""
+
 call_restarts: int = 1
 """How often a call that took its worker process down is tried again in a new one.
 One, because the system's out-of-memory killer often picks an innocent process."""
@@ -55,6 +62,10 @@ interrupt_seconds: float = 0.3
 heartbeat_seconds: float = 0.5
 """Seconds between two checks, while waiting, that whoever is waited for lives."""
 
+save_retry_seconds: float = 1.0
+"""Seconds to wait, after results could not be saved, before saving is tried again. Each
+try may write everything that waits, so one for every result would cost more and more."""
+
 fold_bytes: int = 32 << 20
 """Bytes of records up to which a finished run rewrites its checkpoint as one plain
 pickle. Beyond that the rewrite would cost more than it is worth."""
@@ -70,10 +81,7 @@ should hold a few lines, not thousands."""
 
 @functools.cache
 def _usable_cpus() -> int:
-    # Imported here: it is a slow import, and a script that only reads checkpoints never needs it.
-    from loky import cpu_count  # noqa: PLC0415
-
-    return int(cpu_count())
+    return int(imported("loky").cpu_count())  # slow to import, and who only reads checkpoints never needs it
 
 
 def __getattr__(name: str) -> Any:

@@ -121,6 +121,13 @@ class CheckpointDamagedWarning(CheckpointWarning):
     """Part of the file was damaged; the results it held are computed again."""
 
 
+class CheckpointUntrustedWarning(CheckpointWarning):
+    """Another user could have written the file, and loading a pickle can run code of whoever wrote it.
+
+    It is given before anything in the file is unpickled: turn it into an error to refuse such files.
+    """
+
+
 class FunctionChangedWarning(CheckpointWarning):
     """Saved results stem from an earlier version of the function's code."""
 

@@ -115,6 +115,8 @@ class JoinRun:
     """Seconds for one call; ``None`` for no limit."""
     durable: bool
     """Whether results will be saved, and so must be pickled."""
+    grace: float = 2.0
+    """Seconds that a child which was told to stop has to end by itself before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,8 @@ class WorkerStopped:
 
     worker: WorkerRef
     """Who."""
+    error: Exception | None = None
+    """Why, if not because it was told to."""
 
 
 # --- caller and supervisor to the checkpoint writer, and back -----------------
@@ -248,6 +252,14 @@ class CheckpointClosed:
     """How many calls have a result that is durable."""
     warnings: tuple[Warning, ...] = field(default=())
     """What the caller should be warned of."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterDied:
+    """The checkpoint writer met an error of its own and saves nothing more; what was saved is safe."""
+
+    error: BaseException
+    """What it met."""
 
 
 # --- what reaches the caller --------------------------------------------------

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from ._child_process import ChildProcess, UnreadableError
+from . import config
+from ._child_process import ChildProcess, NotStartedError, UnreadableError
 from .errors import WorkerDiedError
 from .messages import (
     Call,
@@ -19,7 +20,7 @@ from .messages import (
     JoinRun,
     Outcome,
     RunChunk,
-    WorkerDied,
+    WorkerStopped,
 )
 from .worker import Worker, failed_call
 
@@ -63,9 +64,7 @@ class ProcessWorker(Worker):
 
     def on_stop(self) -> None:
         """End the child, politely first, and report."""
-        child, self._child = self._child, None
-        if child is not None:
-            child.stop()
+        self._end_child()
         super().on_stop()
 
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -111,9 +110,22 @@ class ProcessWorker(Worker):
                 self._ready_child()
             else:
                 self._loaded_child(message.func)
-        except (OSError, WorkerDiedError) as error:
-            self._report(WorkerDied(self.actor_ref, _start_failure(error)))
+        except WorkerDiedError as error:
+            self._died(error)
         super()._join(message)
+
+    def _died(self, error: WorkerDiedError) -> None:
+        """Report a death; where no child can be started, leave the run to the other workers."""
+        if isinstance(error, NotStartedError):
+            self._report(WorkerStopped(self.actor_ref, error))
+            self._run = None
+        else:
+            super()._died(error)
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop(config.grace_seconds if self._run is None else self._run.grace)
 
     @property
     def _takes_chunks(self) -> bool:
@@ -129,9 +141,8 @@ class ProcessWorker(Worker):
 
     def _ready_child(self) -> ChildProcess:
         """Return a living child; start one if there is none."""
-        if self._child is not None and not self._child.is_alive:
-            self._child.stop()
-            self._child = None
+        if self._child is not None and (self._child.is_exhausted or not self._child.is_alive):
+            self._end_child()
         if self._child is None:
             self._child = ChildProcess(self._run.threads if self._run else 1)
         self._child.prepare()
@@ -159,8 +170,8 @@ class ProcessWorker(Worker):
                 self._report(CallsFinished(self.actor_ref, outcomes, is_last, returned, moved))
         except UnreadableError:
             super()._run_chunk(chunk)  # one call at a time, to see whose parameters it are
-        except (OSError, WorkerDiedError) as error:
-            self._report(WorkerDied(self.actor_ref, _start_failure(error)))
+        except WorkerDiedError as error:
+            self._died(error)
 
     def _outcome(self, call: Call) -> Outcome:
         if not self._is_plain or self._func is None:
@@ -184,10 +195,3 @@ class ProcessWorker(Worker):
         except UnreadableError as error:
             raise error.args[0] from None
         return outcome
-
-
-def _start_failure(error: Exception) -> Exception:
-    """Keep a death as it is; name what could not be started."""
-    if isinstance(error, WorkerDiedError):
-        return error
-    return WorkerDiedError(f"the worker process could not be started: {error}")

@@ -10,6 +10,7 @@ import threading
 from typing import Any, Protocol, TextIO
 
 from . import config
+from ._late import imported
 
 
 class Progress(Protocol):
@@ -142,9 +143,9 @@ def _in_notebook() -> bool:
 
 def _bar_class() -> type[Any]:
     """Make a tqdm class of our own: without tqdm's monitor thread and lock between processes."""
-    from tqdm import auto  # noqa: PLC0415 - slow to import, and not everyone wants a bar
+    auto = imported("tqdm.auto")  # slow to import, and not everyone wants a bar
 
-    class RunBar(auto.tqdm):  # type: ignore[type-arg]
+    class RunBar(auto.tqdm):  # type: ignore[misc, name-defined]
         monitor_interval = 0
 
     RunBar.set_lock(threading.RLock())

@@ -207,6 +207,10 @@ class Worker(pykka.ThreadingActor):
         """Return what ends a running call from any thread, if this kind of worker can."""
         return None
 
+    def _died(self, error: WorkerDiedError) -> None:
+        """Report the death of this worker's process: what it ran is suspect."""
+        self._report(WorkerDied(self.actor_ref, error))
+
     def _report(self, fact: Any) -> None:
         if self._run is not None:
             _tell(self._run.supervisor, fact)
@@ -220,7 +224,7 @@ class Worker(pykka.ThreadingActor):
             try:
                 outcome = self._outcome(call)
             except WorkerDiedError as error:
-                self._report(WorkerDied(self.actor_ref, error))
+                self._died(error)
                 return
             is_stop = chunk.stops_at_failure and isinstance(outcome, FailedCall)
             is_last = is_stop or number == len(chunk.calls)
