@@ -114,6 +114,13 @@ class Programs:
         self._started: list[subprocess.Popen[str]] = []
         self._count = 0
 
+    def within(self, name: str) -> "Programs":
+        """Return programs of a new folder inside this one; they end together with these."""
+        inner = Programs(self.folder / name)
+        inner.folder.mkdir()
+        inner._started = self._started
+        return inner
+
     def write(self, source: str, name: str | None = None) -> Path:
         """Write a program's source to a file."""
         if name is None:
