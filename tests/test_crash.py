@@ -1,11 +1,7 @@
 """Crashes: kill -9 of the run and of its children, and what is there afterwards."""
 
 import os
-import random
-import secrets
 import signal
-import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -14,82 +10,6 @@ from conftest import Programs, children, members, note, noted, wait_for, wait_un
 from thread_chunks import Checkpoint, chunk
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
-
-KILLS = 12
-CALLS = 150
-
-SWEEP = f"""
-    import os, sys, time
-    from thread_chunks import chunk
-
-    run, path = sys.argv[1], sys.argv[2]
-
-    def note(name, text):
-        fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(fd, text.encode())
-        os.close(fd)
-
-    def f(x):
-        note("execution.log", f"{{run}} {{x}}\\n")
-        time.sleep(0.001 * (x % 13))
-        return [x * x, "x" * (100 * x)]
-
-    def on_result(index, output):
-        note("acknowledgement.log", f"{{run}} {{index}}\\n")
-
-    note("ready " + run, "now")
-    outputs = chunk(f, [[n] for n in range({CALLS})], chunk_size=2, path=path, on_result=on_result)
-    assert outputs == [[n * n, "x" * (100 * n)] for n in range({CALLS})]
-"""
-
-
-def _check(folder: Path, path: Path, first: int, last: int) -> None:
-    """Hold the file against the two logs of the runs `first` to `last`."""
-    executed = [tuple(map(int, line.split())) for line in noted(folder / "execution.log")]
-    acknowledged = [tuple(map(int, line.split())) for line in noted(folder / "acknowledgement.log")]
-    safe = {index for run, index in acknowledged if first <= run <= last}
-    if safe or (path.exists() and path.stat().st_size):  # without a byte it was only just begun
-        with warnings.catch_warnings(record=True) as caught:  # the kill may have come between two writes
-            warnings.simplefilter("always")
-            checkpoint = Checkpoint.load(path)
-        assert all("torn tail" in str(warning.message) for warning in caught)
-        assert len(caught) <= 1
-        assert all(checkpoint.completed[index] for index in safe)
-        for index, is_completed in enumerate(checkpoint.completed):
-            expected = [index * index, "x" * (100 * index)] if is_completed else None
-            assert checkpoint.output[index] == expected
-    for run in range(first, last + 1):
-        before = {index for earlier, index in acknowledged if first <= earlier < run}
-        assert not before & {index for now, index in executed if now == run}
-        assert len({index for now, index in acknowledged if now == run} & before) == 0
-
-
-def test_run_recovers_every_reported_result_when_it_is_killed_at_random(programs: Programs) -> None:
-    """Whenever the run is killed, what it reported as saved is there, right, and never executed again."""
-    seed = secrets.randbits(32)
-    print(f"seed {seed}")  # noqa: T201 - pytest shows it when the test fails
-    chance = random.Random(seed)  # noqa: S311 - it only chooses moments
-    kills = run = first = 0
-    path = programs.folder / "0.pkl"
-    while True:
-        process = programs.start(SWEEP, run, path, flags=())
-        wait_until(lambda name=f"ready {run}": (programs.folder / name).exists())  # type: ignore[misc]
-        if kills < KILLS:
-            time.sleep(chance.uniform(0.0, 0.35))  # the moment of the crash
-            process.kill()
-        out, err = programs.finish(process)
-        programs.expect_gone(process)
-        _check(programs.folder, path, first, run)
-        if process.returncode == -signal.SIGKILL:
-            kills += 1
-        else:
-            assert process.returncode == 0, out + err
-            if kills >= KILLS:
-                break
-            path, first = programs.folder / f"{run + 1}.pkl", run + 1
-        run += 1
-    assert not [name for name in os.listdir(programs.folder) if ".bak" in name or ".lock" in name]
-    assert Checkpoint.load(path).done == CALLS
 
 
 def test_run_leaves_no_temporary_files_when_it_was_killed_while_it_made_its_file(programs: Programs) -> None:

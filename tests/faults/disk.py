@@ -14,7 +14,7 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import count, product
 from typing import Any, NamedTuple
 
 import thread_chunks._log
@@ -78,6 +78,7 @@ class Disk:
     done: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     _numbers: dict[int, int] = field(default_factory=dict)
+    _next: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -103,13 +104,16 @@ class Disk:
             ]
 
     def _created(self, descriptor: int) -> int:
-        inode = os.fstat(descriptor).st_ino  # inodes are used again, our numbers are not
-        self._numbers[inode] = len(self._numbers) + sum(other.what == "create" for other in self.changes) + 1
-        return self._numbers[inode]
+        self._numbers.pop(os.fstat(descriptor).st_ino, None)  # inodes are used again, our numbers are not
+        return self._number(descriptor)
 
     def _number(self, descriptor: int) -> int:
         found = os.fstat(descriptor)
-        return 0 if stat.S_ISDIR(found.st_mode) else self._numbers[found.st_ino]
+        if stat.S_ISDIR(found.st_mode):
+            return 0
+        if found.st_ino not in self._numbers:
+            self._numbers[found.st_ino] = next(self._next)
+        return self._numbers[found.st_ino]
 
     # --- the operations that change the disk --------------------------------------------
 
@@ -255,9 +259,9 @@ def _name_states(past: list[Change]) -> Iterator[dict[str, int]]:
     given = [change for change in past if change.what in kinds]
     synced = max((number for number, change in enumerate(past) if change == Change("fsync")), default=0)
     durable = sum(change.what in kinds for change in past[:synced])
-    for count in range(durable, len(given) + 1):
+    for kept in range(durable, len(given) + 1):
         names = {}
-        for change in given[:count]:
+        for change in given[:kept]:
             if change.what == "create":
                 names[change.name] = change.file
             elif change.what == "link":
