@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -499,7 +500,7 @@ BAD_CALLS: dict[str, tuple[Callable[[], object], type[BaseException]]] = {
     "MemoryError": (lambda: bytearray(1 << 62), MemoryError),
     "unpicklable exception": (_unpicklable_error, RemoteError),
     "unreadable exception": (lambda: _raise(_UnreadableError(1, 2)), RemoteError),
-    "unpicklable result": (threading.Lock, TypeError),
+    "unpicklable result": (threading.Lock, pickle.PicklingError),
     "too deeply nested result": (_nested, Exception),
     "result that exits when read": (_RaiseWhenRead, RemoteError),
     "os._exit": (lambda: os._exit(3), WorkerDiedError),

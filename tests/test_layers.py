@@ -16,7 +16,7 @@ MODULES = [name for name in TREES if name != "__init__"]
 FLOORS = [
     {"_late"},
     {"errors", "config", "messages"},
-    {"_parameters", "_canonical", "_format", "_child", "_by_value", "_policy"},
+    {"_parameters", "_canonical", "_format", "_child", "_by_value", "_policy", "_actor"},
     {"_identity", "_log"},
     {"_state"},
     {"_checkpoint"},

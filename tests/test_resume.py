@@ -16,6 +16,7 @@ from conftest import Programs, note, noted, wait_for, wait_until
 
 from thread_chunks import (
     Checkpoint,
+    CheckpointDamagedWarning,
     CheckpointError,
     CheckpointLockedError,
     CheckpointMismatchError,
@@ -27,6 +28,7 @@ from thread_chunks import (
     ThreadWorker,
     chunk,
 )
+from thread_chunks._format import HOLDER_OFFSET
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -761,3 +763,13 @@ def test_runs_one_after_another_give_the_same_list_whoever_comes_first(programs:
     assert Checkpoint.load(programs.folder / "c.pkl").output == list(range(60))
     wait_until(lambda: min(os.listdir(programs.folder)) == "c.pkl", 2)
     assert not [name for name in os.listdir(programs.folder) if name.endswith((".tmp", ".bak", ".lock"))]
+
+
+def test_run_reports_a_torn_tail_when_the_dead_run_had_the_number_of_a_living_process(path: Path) -> None:
+    """Process numbers come again, in containers each time: a run that holds the file reports its tail all the same."""
+    chunk(abs, [[-1], [-2]], path=path, chunk_size=1)
+    data = bytearray(path.read_bytes() + b"torn")
+    data[HOLDER_OFFSET : HOLDER_OFFSET + 4] = os.getpid().to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.warns(CheckpointDamagedWarning, match="torn tail"):
+        assert chunk(abs, [[-1], [-2]], path=path) == [1, 2]

@@ -5,6 +5,7 @@ One rule: saving goes through `_log`, under its lock, and never loses a result t
 the file holds. What is saved is known to `_state`. This room knows no actors.
 """
 
+import io
 import os
 import pickle
 import warnings
@@ -14,7 +15,7 @@ from typing import IO, Any, Self
 import cloudpickle
 from saveable_objects import SaveableObject
 
-from ._format import Contents, is_held, is_legacy, read
+from ._format import RESULT, Contents, is_held, is_legacy, read
 from ._identity import fingerprint
 from ._log import Log, distrust
 from ._parameters import read_calls
@@ -23,6 +24,7 @@ from .errors import (
     CheckpointCorruptError,
     CheckpointRestartedWarning,
     CheckpointUntrustedWarning,
+    CheckpointVersionError,
     NotACheckpointError,
 )
 
@@ -90,7 +92,7 @@ class Checkpoint(RunState, SaveableObject):
             instance = _load_legacy(file, str(name))
         else:
             contents = read(file, str(name))  # type: ignore[arg-type]
-            instance = assemble(contents, str(name))
+            instance = assemble(contents, str(name), is_growing=is_held(contents.header))
         if strict_typing and not isinstance(instance, cls):
             msg = f"{name} holds a {type(instance).__qualname__} and not a {cls.__qualname__}"
             raise TypeError(msg)
@@ -139,6 +141,9 @@ class Checkpoint(RunState, SaveableObject):
         if name is None:
             msg = "a path is needed to load a checkpoint from"
             raise TypeError(msg)
+        if os.path.exists(name) and not os.path.isfile(name):
+            msg = f"{name} is not a regular file, so it cannot be a checkpoint"
+            raise NotACheckpointError(msg)
         with open(name, "rb") as file:
             reason = distrust(os.fstat(file.fileno()))
             if reason is not None:
@@ -183,20 +188,22 @@ class Checkpoint(RunState, SaveableObject):
         """Save atomically; results that the file holds and this object does not are kept."""
         log = Log(path)
         try:
-            keep_old = False
+            reason, keep_old = None, False
             if log.size:
+                if log.distrust is not None:
+                    warnings.warn(untrusted(path, log.distrust), stacklevel=4)
                 saved = read_any(log)
+                for note in saved.take_notes():
+                    warnings.warn(note, stacklevel=4)
                 reason = self.difference(saved)
-                keep_old = reason is not None
+                keep_old = reason is not None or saved.has_gaps
                 if reason is None:
                     self.keep_results(saved)
             backup = log.replace(cloudpickle.dumps(self), self._fingerprint(), keep_old=keep_old)
         finally:
             log.close()
-        if backup is not None:
-            warnings.warn(
-                restarted_text(path, backup, reason or ""), CheckpointRestartedWarning, stacklevel=4
-            )
+        if reason is not None:
+            warnings.warn(restarted_text(path, str(backup), reason), CheckpointRestartedWarning, stacklevel=4)
 
     def update_save(self, path: str | None = None) -> bool:
         """Save to a file that exists already.
@@ -248,6 +255,9 @@ def pickle_head(checkpoint: Checkpoint, results: Mapping[int, Any]) -> bytes:
 
 def read_any(log: Log) -> Checkpoint:
     """Read the checkpoint of a locked file, of either format."""
+    if not is_legacy(log.start()):
+        checkpoint: Checkpoint = assemble(log.read(), log.path, is_growing=False)
+        return checkpoint
     with open(log.path, "rb") as file:
         return Checkpoint._load(file)
 
@@ -261,10 +271,65 @@ def _load_legacy(file: IO[bytes], path: str) -> Any:
         raise CheckpointCorruptError(msg) from error
 
 
-def assemble(contents: Contents, path: str) -> Any:
-    """Make the checkpoint out of a file's head and records, and report damage."""
+def assemble(contents: Contents, path: str, *, is_growing: bool) -> Any:
+    """Make the checkpoint out of a file's head and records, and report damage.
+
+    A file that grows while it is read ends in the record that its run is just writing.
+    """
+    checkpoint = _load_head(contents, path, Checkpoint)
+    for record in contents.records:
+        checkpoint._apply(record)
+    for damage in contents.damages:
+        if damage.is_tail and is_growing:
+            continue
+        whose = "" if damage.index is None else f" of call {damage.index}"
+        what = "a torn tail" if damage.is_tail else "a damaged record"
+        checkpoint._note(
+            f"{path}: {what}{whose}, {damage.size} bytes at byte {damage.offset}, was left out; "
+            f"{checkpoint.done} of {len(checkpoint.parameters)} results are whole",
+            is_gap=not damage.is_tail,
+        )
+    return checkpoint
+
+
+class _Unread(Checkpoint):
+    """A checkpoint of which only the parameters were unpickled: it knows what it has, and not what that is."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for index in self._begin(state) or ():
+            self._count(index)
+
+
+def survey(contents: Contents, path: str) -> Any:
+    """Make a checkpoint that tells whose it is and how much it holds, without unpickling a result."""
+    checkpoint = _load_head(contents, path, _Unread)
+    for record in contents.records:
+        if record.kind == RESULT:
+            checkpoint._count(record.index)
+    return checkpoint
+
+
+class HeadReader(pickle.Unpickler):
+    """Unpickle a head, the checkpoint in it as another class."""
+
+    def __init__(self, head: bytes, kind: type) -> None:
+        super().__init__(io.BytesIO(head))
+        self._kind = kind
+
+    def find_class(self, module: str, name: str) -> Any:
+        is_checkpoint = (module, name) == (Checkpoint.__module__, Checkpoint.__qualname__)
+        return self._kind if is_checkpoint else super().find_class(module, name)
+
+
+def _load_head(contents: Contents, path: str, kind: type[Checkpoint]) -> Any:
+    if contents.head[:1] == b"\x80" and contents.head[1] > pickle.HIGHEST_PROTOCOL:
+        msg = (
+            f"{path} was written by a newer Python (pickle protocol {contents.head[1]}; this one reads up "
+            f"to {pickle.HIGHEST_PROTOCOL}). It was left alone. Use that Python to read it."
+        )
+        raise CheckpointVersionError(msg)
     try:
-        checkpoint = pickle.loads(contents.head)
+        checkpoint = HeadReader(contents.head, kind).load()
     except BaseException as error:
         msg = (
             f"the head of {path} cannot be unpickled: {error!r}. The file was left alone. "
@@ -274,17 +339,6 @@ def assemble(contents: Contents, path: str) -> Any:
     if not isinstance(checkpoint, Checkpoint):
         msg = f"{path} holds a {type(checkpoint).__qualname__} and not a Checkpoint; it was left alone"
         raise NotACheckpointError(msg)
-    for record in contents.records:
-        checkpoint._apply(record)
-    for damage in contents.damages:
-        if damage.is_tail and is_held(contents.header):
-            continue  # a run is writing this very record
-        whose = "" if damage.index is None else f" of call {damage.index}"
-        what = "a torn tail" if damage.is_tail else "a damaged record"
-        checkpoint._note(
-            f"{path}: {what}{whose}, {damage.size} bytes at byte {damage.offset}, was left out; "
-            f"{checkpoint.done} of {len(checkpoint.parameters)} results are whole"
-        )
     return checkpoint
 
 

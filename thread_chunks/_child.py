@@ -58,10 +58,15 @@ DONE = None  # in the outbox: the chunk is over; as a message: end of the conver
 def dump(value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle `value` into ``(main, buffers)``; what pickle cannot take, cloudpickle takes by value."""
     buffers: list[memoryview] = []
+    return _dumps(value, buffers), buffers
+
+
+def _dumps(value: Any, buffers: list[memoryview] | None = None) -> bytes:
+    """Pickle `value`, its large buffers out of band if there is a list for them."""
 
     def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
         # Only contiguous buffers have a flat view; the others travel inside the pickle.
-        if len(buffers) == MAX_BUFFERS:
+        if buffers is None or len(buffers) == MAX_BUFFERS:
             return True
         try:
             view = buffer.raw()
@@ -73,12 +78,14 @@ def dump(value: Any) -> tuple[bytes, list[memoryview]]:
         return False
 
     try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band), buffers
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band)
     except (pickle.PicklingError, AttributeError, TypeError):
         import cloudpickle
 
-        buffers.clear()
-        return cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band), buffers
+        if buffers is not None:
+            buffers.clear()
+        pickled: bytes = cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_band)
+        return pickled
 
 
 def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) -> int:
@@ -141,18 +148,45 @@ def run_call(func: Callable[..., Any], index: int, args: Sequence[Any], kwargs: 
     start = time.perf_counter()
     try:
         result = func(*args, **kwargs)
-        seconds = time.perf_counter() - start
+    except BaseException as error:
+        return index, time.perf_counter() - start, None, packed(error)
+    seconds = time.perf_counter() - start
+    try:
         main, buffers = dump(result)
     except BaseException as error:
-        return index, time.perf_counter() - start, None, describe(error)
+        return index, seconds, None, packed(unpicklable(error))
     return index, seconds, main, tuple(map(pickle.PickleBuffer, buffers))
 
 
-def describe(error: BaseException) -> tuple[str, str, str, bytes | None]:
-    """Turn an exception into ``(type name, message, traceback, pickled exception or None)``."""
+def unpicklable(error: BaseException) -> Exception:
+    """Say that it was the result of a call that could not be pickled; why is the cause."""
+    name, message, _ = describe(error)
+    error.with_traceback(_users_part(error))
+    BaseException.__setattr__(error, "__context__", None)  # how pickle failed before cloudpickle did
+    found = pickle.PicklingError(f"the result of the call cannot be pickled: {name}: {message}")
+    found.__cause__ = error
+    return found
+
+
+def _users_part(error: BaseException) -> Any:
+    """Return the traceback from the user's code on: our own frames only hide it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(FOLDER):
-        trace = trace.tb_next  # our own frames only hide the user's
+        trace = trace.tb_next
+    return trace
+
+
+def packed(error: BaseException) -> tuple[str, str, str, bytes | None, bool]:
+    """Turn an exception into plain data: its description, its pickle, and whether memory ran out."""
+    try:
+        pickled = _dumps(error)
+    except BaseException:
+        pickled = None
+    return *describe(error), pickled, isinstance(error, MemoryError)
+
+
+def describe(error: BaseException) -> tuple[str, str, str]:
+    """Turn an exception into ``(type name, message, traceback)``."""
     try:
         message = str(error)
     except BaseException:
@@ -160,15 +194,10 @@ def describe(error: BaseException) -> tuple[str, str, str, bytes | None]:
     import traceback
 
     try:
-        text = "".join(traceback.format_exception(type(error), error, trace))
+        text = "".join(traceback.format_exception(type(error), error, _users_part(error)))
     except BaseException:
         text = f"{type(error).__qualname__}: {message}\n"
-    try:
-        main, buffers = dump(error)
-        pickled = None if buffers else main
-    except BaseException:
-        pickled = None
-    return type(error).__qualname__, message, text, pickled
+    return type(error).__qualname__, message, text
 
 
 class Runner:
@@ -177,6 +206,7 @@ class Runner:
     def __init__(self, inbox: queue.SimpleQueue[Any], outbox: queue.SimpleQueue[Any]) -> None:
         self.inbox = inbox
         self.outbox = outbox
+        self.process = os.getpid()
         self.func: Any = None
         self.calls: collections.deque[Any] = collections.deque()
 
@@ -199,7 +229,7 @@ class Runner:
             self.func = pickle.loads(pickled)
             self.outbox.put(("ready", None))
         except BaseException as error:
-            self.outbox.put(("broken function", describe(error)))
+            self.outbox.put(("broken function", packed(error)))
 
     def chunk(self, pickled: bytes, lease: float, stops_at_failure: bool) -> None:
         """Run the calls of one chunk, as long as the sender has not handed them back."""
@@ -212,9 +242,11 @@ class Runner:
             except IndexError:
                 break  # the sender was faster
             outcome = run_call(self.func, index, args, kwargs)
+            if os.getpid() != self.process:
+                leave_fork(outcome)
             self.outbox.put(outcome)
-            if stops_at_failure and outcome[2] is None:
-                self.calls.clear()
+            if outcome[2] is None and (stops_at_failure or outcome[3][-1]):
+                self.calls.clear()  # what is not started goes to others, or to a process with more memory
         self.outbox.put(DONE)
 
     def take_back(self) -> list[int]:
@@ -230,16 +262,25 @@ class Runner:
         try:
             return pickle.loads(pickled)
         except BaseException as error:
-            self.outbox.put(("broken parameters", describe(error)))
+            self.outbox.put(("broken parameters", packed(error)))
             return ()
+
+
+def leave_fork(outcome: Any) -> None:
+    """End a copy of this process that the user's call forked and let out of the call: it is no worker."""
+    if outcome[2] is None:
+        sys.stderr.write(outcome[3][2])
+    for output in (sys.stdout, sys.stderr):
+        output.flush()
+    os._exit(outcome[2] is None)
 
 
 class Descriptor:
     """The child's end of the socket, without the slow import of the socket module.
 
     User code may close every descriptor, as daemons do, and the next file it opens then
-    has our number: so before anything is written it is looked at, and nothing of ours
-    ever lands in a file of the user's.
+    has our number: so it is looked at first, and nothing of ours ever lands in a file of
+    the user's, nor is anything of his read.
     """
 
     def __init__(self, number: int) -> None:
@@ -255,13 +296,17 @@ class Descriptor:
 
     def send(self, data: memoryview) -> int:
         """Write some bytes; return how many."""
-        if self._look() != self.identity:
-            os._exit(LOST_SOCKET)
+        self._check()
         return os.write(self.number, data[:PIECE])
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read some bytes; return how many, 0 if the other end is gone."""
+        self._check()
         return os.readv(self.number, [buffer[:PIECE]])
+
+    def _check(self) -> None:
+        if self._look() != self.identity:
+            os._exit(LOST_SOCKET)
 
 
 # --- the three threads ------------------------------------------------------------

@@ -67,6 +67,7 @@ class ChildProcess:
             msg = f"the worker process could not be started: {error}"
             raise NotStartedError(msg) from error
         self.is_exhausted = False
+        self._parent = os.getpid()
         self._deadline: float | None = None
         self._timeout = 0.0
         self._surroundings: Any = None
@@ -161,6 +162,7 @@ class ChildProcess:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _kill_group(self) -> None:
+        self._process.kill()  # it may have left its group
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -177,7 +179,7 @@ class ChildProcess:
 
     def __del__(self) -> None:
         """End a child whose worker was forgotten without being stopped."""
-        if hasattr(self, "_process"):
+        if hasattr(self, "_process") and self._parent == os.getpid():  # a fork of it has no children
             if self._process.returncode is None:
                 self.kill()
                 self._process.wait()
@@ -248,9 +250,8 @@ class ChildProcess:
         """Turn what the child sent into an outcome; a result that cannot be unpickled fails its call."""
         index, seconds, main, rest = raw
         if main is None:
-            error = _rebuild(*rest)
-            self.is_exhausted |= isinstance(error, MemoryError)
-            return FailedCall(index, error, rest[2])
+            self.is_exhausted |= rest[-1]
+            return FailedCall(index, _rebuild(*rest), rest[2])
         try:
             output = pickle.loads(main, buffers=rest)
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
@@ -292,15 +293,14 @@ def _pickled(value: Any) -> bytes:
 
 
 def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:
-    _, message, text, _ = _child.describe(error)
-    name = type(error).__qualname__
+    name, message, text = _child.describe(error)
     return (
         RemoteError(f"the result of the call cannot be unpickled: {name}: {message}", name),
         str(text),
     )
 
 
-def _rebuild(name: str, message: str, text: str, pickled: bytes | None) -> BaseException:
+def _rebuild(name: str, message: str, text: str, pickled: bytes | None, _: bool) -> BaseException:
     """Make the exception of a call again, or a stand-in with its name and message."""
     exception: BaseException | None = None
     if pickled is not None:
@@ -309,7 +309,8 @@ def _rebuild(name: str, message: str, text: str, pickled: bytes | None) -> BaseE
             exception = loaded if isinstance(loaded, BaseException) else None
     if exception is None:
         exception = RemoteError(f"{name}: {message}", name)
-    exception.__cause__ = RemoteTraceback(text)
+    # Not by an assignment: the user's class may refuse attributes.
+    BaseException.__setattr__(exception, "__cause__", RemoteTraceback(text))
     return exception
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Self, TypeAlias
 
 from . import config
+from ._actor import Steward, wait
 from ._job import Job
 from ._options import Options, WorkerKind, checked_size, worker_class
-from ._pool import Pool, wait
+from ._pool import Pool
 from ._run import as_completed, collect
 from .messages import WorkerRef
 from .process_worker import ProcessWorker
@@ -169,7 +170,9 @@ class Chunker:
         self._func = func
         if actors is None:
             self._options.check_timeout([worker_class(worker)])
-            self._pool = Pool.start(worker, func, checked_size(chunk_size))
+            size = checked_size(chunk_size)
+            self._pool = Pool(worker, func)
+            self._fill(size)
         else:
             self._pool = Pool.of(actors, chunk_size)
             self._options.check_timeout(self._pool.kinds)
@@ -234,6 +237,17 @@ class Chunker:
         """
         return as_completed(self._job(parameters, func, progress_bar, path), self._pool)
 
+    def _fill(self, size: int) -> None:
+        """Start the workers, all or none, also when Ctrl-C comes in between."""
+        steward = Steward()
+        try:
+            steward.do(lambda: self._pool.fill(size))
+        except BaseException:
+            steward.do(lambda: wait(self._pool.stop(), config.grace_seconds))
+            raise
+        finally:
+            steward.dismiss()
+
     def close(self) -> None:
         """Stop the workers that this object started, unless it is persistent; blocks until they ended."""
         if not self.persistent:
@@ -262,7 +276,6 @@ class Chunker:
     ) -> Job:
         if func is not None:
             self._func = func
-        self._pool.replace_dead()
         bar = self.progress_bar if progress_bar is None else progress_bar
         path = self.path if path is None else path
         return Job.read(self._func, parameters, path, bar, self._options, self.chunk_size)

@@ -199,9 +199,10 @@ def _read_record(
         main = file.read(length)
         record = Record(kind, index, seconds, code, main)
         return (record if zlib.crc32(main) == crc else None), following, index
-    sizes = file.read(_PART.size * parts)
-    lengths = [length for (length,) in _PART.iter_unpack(sizes)]
-    if len(sizes) + sum(lengths) > length:
+    sizes = file.read(min(_PART.size * parts, length))
+    is_whole = len(sizes) == _PART.size * parts
+    lengths = [size for (size,) in _PART.iter_unpack(sizes)] if is_whole else []
+    if not is_whole or len(sizes) + sum(lengths) > length:
         return None, following, index
     pieces = [bytearray(part) for part in (length - len(sizes) - sum(lengths), *lengths)]
     for piece in pieces:
@@ -294,6 +295,8 @@ def is_held(header: Header) -> bool:
         return False
     try:
         os.kill(header.holder, 0)
+    except OverflowError:
+        return False  # no process has such a number: the field, which has no checksum, is damaged
     except OSError as error:
         return error.errno == errno.EPERM
     return True

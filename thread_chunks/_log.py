@@ -215,10 +215,12 @@ class Log:
         salt = secrets.token_bytes(16)
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         temporary = f"{self.path}.{secrets.token_hex(6)}.tmp"
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        backup = None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.fchmod(descriptor, stat.S_IMODE(os.fstat(self._descriptor).st_mode))
+            os.fchmod(descriptor, mode)  # the umask took away from it
             pieces = [header_bytes(salt, fingerprint, head), head]
             end = _write(descriptor, pieces)
             end += _write(descriptor, record_pieces(records, salt))
@@ -226,9 +228,7 @@ class Log:
             backup = self._set_aside() if keep_old else None
             os.replace(temporary, self.path)
         except BaseException:
-            os.close(descriptor)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+            self._undo_replace(descriptor, temporary, backup)
             raise
         os.close(self._descriptor)
         self._descriptor, self._salt, self.end = descriptor, salt, end
@@ -236,6 +236,15 @@ class Log:
         self._is_noted = True  # its header says so
         _sync_folder(self.path)
         return backup
+
+    def _undo_replace(self, descriptor: int, temporary: str, backup: str | None) -> None:
+        """Remove what a replacement that failed had made; what may be the old file's only name stays."""
+        with contextlib.suppress(OSError):
+            if backup is not None and os.path.samestat(os.stat(self.path), os.stat(backup)):
+                os.unlink(backup)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        os.close(descriptor)
 
     def _set_aside(self) -> str:
         """Give the old file a second name that nothing else has."""

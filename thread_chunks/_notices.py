@@ -23,8 +23,10 @@ def add_note(error: BaseException, text: str) -> None:
         The line.
     """
     with suppress(Exception):  # the user's exception class may do anything
-        if text not in getattr(error, "__notes__", ()):
-            error.add_note(text)
+        notes = getattr(error, "__notes__", [])
+        if text not in notes:
+            # Not by add_note: the user's class may refuse attributes.
+            BaseException.__setattr__(error, "__notes__", [*notes, text])
 
 
 def short(path: str) -> str:

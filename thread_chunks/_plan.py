@@ -113,6 +113,7 @@ class Plan:
     _is_stopping: bool = False
     _is_over: bool = False
     _error: BaseException | None = None
+    _reason: BaseException | None = None
 
     def __post_init__(self) -> None:
         self._pending = deque(self.missing)
@@ -197,15 +198,16 @@ class Plan:
             self._fail_run(_crash_loop(len(self._death_times), self.policy.restart, error))
         return self._proceed(actions)
 
-    def worker_stopped(self, worker: WorkerId, error: Exception | None = None) -> list[Action]:
+    def worker_stopped(self, worker: WorkerId, error: BaseException | None = None) -> list[Action]:
         """Go on without a worker; with none left the run ends, because of `error` if there is one."""
         self._suspects.extend(self._drop(worker))
         self._idle.pop(worker, None)
+        self._reason = error or self._reason
         if worker not in self._gone:
             self._gone.add(worker)
             self.workers -= 1
         if self.workers < 1 and not self._is_over and self._has_work():
-            self._fail_run(_no_workers(error))
+            self._fail_run(_no_workers(self._reason))
         return self._proceed([])
 
     def results_saved(self, indices: Iterable[int]) -> list[Action]:
@@ -329,7 +331,7 @@ class Plan:
         return max(1, int(min(limits)))
 
 
-def _no_workers(error: Exception | None) -> RunStoppedError:
+def _no_workers(error: BaseException | None) -> RunStoppedError:
     if error is None:
         return RunStoppedError(
             "every worker was stopped, or belongs to another run, before this one was over"
@@ -342,7 +344,7 @@ def _no_workers(error: Exception | None) -> RunStoppedError:
 def _crash_loop(deaths: int, policy: RestartPolicy, error: Exception) -> RunStoppedError:
     stopped = RunStoppedError(
         f"{deaths} worker processes died within {policy.seconds:g} seconds, so the run was "
-        f"given up. The last one: {error}"
+        f"given up. The last one: {error}. Make one call of the function by itself to see why"
     )
     stopped.__cause__ = error
     return stopped

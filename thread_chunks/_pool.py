@@ -6,13 +6,13 @@ worker classes and nothing of runs.
 
 import functools
 import inspect
-import time
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pykka
 
-from . import config
+from ._actor import ask
 from ._by_value import dumps
 from ._options import WorkerKind, worker_class
 from .errors import RunStoppedError
@@ -25,44 +25,37 @@ class Pool:
 
     Parameters
     ----------
-    actors
-        The workers.
-    start
-        Starts another one; ``None`` if the user owns them.
+    kind
+        The class of the workers to start, by `fill`; ``None`` if the user owns them.
+    func
+        What they hold.
     """
 
-    def __init__(self, actors: Sequence[WorkerRef], start: Callable[[], WorkerRef] | None = None) -> None:
-        self.actors = list(actors)
+    def __init__(self, kind: "WorkerKind | None", func: Callable[..., Any] | None) -> None:
+        self.actors: list[WorkerRef] = []
         self.is_busy = False
-        self._add = start
+        self._kind = kind
+        self._func = func
+        self._size = 0
+        self._process = os.getpid()
         self._pickled: tuple[Any, bytes] | None = None
 
-    @classmethod
-    def start(cls, kind: WorkerKind, func: Callable[..., Any] | None, size: int) -> "Pool":
-        """Start workers of a kind.
+    def fill(self, size: int) -> None:
+        """Start workers until there are so many; those that ended are replaced.
+
+        Called in a `Steward`: each worker is noted as soon as it is started. No child
+        process is started yet.
 
         Parameters
         ----------
-        kind
-            Their class.
-        func
-            What they hold.
         size
             How many.
-
-        Returns
-        -------
-        Pool
-            They run; no child process is started yet.
         """
-        pool = cls([], functools.partial(_start_worker, kind, func))
-        try:
-            for _ in range(size):
-                pool.actors.append(_start_worker(kind, func))
-        except BaseException:
-            wait(pool.stop(), config.grace_seconds)
-            raise
-        return pool
+        assert self._kind is not None
+        self._size = size
+        self.actors = [actor for actor in self.actors if actor.is_alive()]
+        while len(self.actors) < size:
+            _start_worker(self._kind, self._func, self.actors)
 
     @classmethod
     def of(cls, actors: Sequence[WorkerRef], chunk_size: int | None) -> "Pool":
@@ -103,7 +96,14 @@ class Pool:
             if not actor.is_alive():
                 msg = f"actors[{number}] was stopped; start another with {actor.actor_class.__name__}.start(...)"
                 raise ValueError(msg)
-        return cls(actors)
+        pool = cls(None, None)
+        pool.actors = actors
+        return pool
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether this process was forked from the one that the workers are in: they look alive, and are not."""
+        return self._process != os.getpid()
 
     @property
     def kinds(self) -> list[type[Worker]]:
@@ -153,10 +153,21 @@ class Pool:
             self._pickled = func, pickle_function(func)
         return self._pickled[1]
 
-    def replace_dead(self) -> None:
-        """Start a worker for every one that ended, if they are ours."""
-        if self._add is not None:
-            self.actors = [actor if actor.is_alive() else self._add() for actor in self.actors]
+    def renew(self) -> None:
+        """Start a worker for every one that ended, if they are ours.
+
+        Raises
+        ------
+        RunStoppedError
+            If they are the user's, and were left behind in the process that forked this one.
+        """
+        if self.is_left_behind:
+            if self._kind is None:
+                msg = "these actors were started before a fork and live in the parent process: start others here"
+                raise RunStoppedError(msg)
+            self._process, self.actors, self.is_busy = os.getpid(), [], False
+        if self._kind is not None:
+            self.fill(self._size)
 
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.
@@ -166,61 +177,9 @@ class Pool:
         list of Future
             One for each, for `wait`.
         """
-        return [] if self._add is None else [actor.stop(block=False) for actor in self.actors]
-
-
-def wait(stopping: Sequence["pykka.Future[bool]"], seconds: float) -> None:
-    """Wait for workers to end; those that take longer are daemon threads and are left.
-
-    Parameters
-    ----------
-    stopping
-        What `Pool.stop` returned.
-    seconds
-        How long to wait for all of them together.
-    """
-    deadline = time.monotonic() + seconds
-    for future in stopping:
-        try:
-            future.get(timeout=max(0.0, deadline - time.monotonic()))
-        except pykka.Timeout:
-            return
-
-
-def ask(actor: "pykka.ActorRef[Any]", message: Any) -> Any:
-    """Ask an actor and wait for the answer, as long as it lives.
-
-    Parameters
-    ----------
-    actor
-        Whom.
-    message
-        What.
-
-    Returns
-    -------
-    Any
-        The answer.
-
-    Raises
-    ------
-    RunStoppedError
-        If the actor ended without one.
-    Exception
-        What the actor raised.
-    """
-    future = actor.ask(message, block=False)
-    while True:
-        is_alive = actor.is_alive()
-        try:
-            return future.get(timeout=config.heartbeat_seconds)
-        except pykka.Timeout:
-            if not is_alive:
-                break
-        except pykka.ActorDeadError:
-            break
-    msg = f"{actor.actor_class.__name__} was stopped by someone else"
-    raise RunStoppedError(msg)
+        if self._kind is None or self.is_left_behind:
+            return []
+        return [actor.stop(block=False) for actor in self.actors]
 
 
 def pickle_function(func: Callable[..., Any]) -> bytes:
@@ -252,8 +211,8 @@ def pickle_function(func: Callable[..., Any]) -> bytes:
         raise TypeError(msg) from error
 
 
-def _start_worker(kind: WorkerKind, func: Callable[..., Any] | None) -> WorkerRef:
-    """Start one worker with its constructor's arguments and the function."""
+def _start_worker(kind: WorkerKind, func: Callable[..., Any] | None, actors: list[WorkerRef]) -> None:
+    """Start one worker with its constructor's arguments and the function, and note it."""
     args, options = (kind.args, dict(kind.keywords)) if isinstance(kind, functools.partial) else ((), {})
     worker = worker_class(kind)
     signature = inspect.signature(worker)
@@ -267,7 +226,6 @@ def _start_worker(kind: WorkerKind, func: Callable[..., Any] | None) -> WorkerRe
             f"worker=functools.partial({worker.__name__}, ...), or pass actors=[{worker.__name__}.start(...), ...]"
         )
         raise TypeError(msg) from None
-    actor: WorkerRef = worker.start(*args, **options)
+    actors.append(worker.start(*args, **options))
     if "func" not in options and func is not None:
-        actor.tell(SetFunction(func))
-    return actor
+        actors[-1].tell(SetFunction(func))

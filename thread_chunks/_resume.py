@@ -5,19 +5,20 @@ is, or set it aside whole. This room knows the checkpoint and its file, and no
 actors.
 """
 
-import io
-import pickle
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._checkpoint import (
     Checkpoint,
+    HeadReader,
     assemble,
     pickle_head,
     read_any,
     restarted_text,
+    survey,
     unsaved,
 )
 from ._format import RESULT, is_legacy
@@ -63,13 +64,33 @@ def open_run(
     ------
     CheckpointError
         If the file must be left alone. It is as it was.
+    OSError
+        If the file cannot be read and written; it names the file.
     TypeError
         If function or parameters cannot be pickled.
     """
     fresh = _fresh(path, identity, parameters)
     head = pickle_head(fresh, {})
     digest = fingerprint(identity, calls)
-    log = Log(path)
+    with _named(path):
+        return _open(Log(path), fresh, identity, head, digest, calls, on_mismatch)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the file in what the system says of it, where the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
+def _open(
+    log: Log, fresh: Checkpoint, identity: FunctionIdentity, head: bytes, digest: bytes,
+    calls: Sequence[Call], on_mismatch: str,
+) -> OpenedRun:  # fmt: skip
     try:
         if not log.size:
             log.replace(head, digest)
@@ -82,30 +103,51 @@ def open_run(
     return opened
 
 
+class _Found(NamedTuple):
+    """What the file at the path is to this run."""
+
+    saved: Checkpoint | None
+    """What it holds; ``None`` if it was not read."""
+    reason: str | None
+    """Why it is of another run, or ``None`` if it is of this one."""
+    is_current: bool
+    """Whether it can be appended to as it is."""
+
+
+def _find(log: Log, fresh: Checkpoint, digest: bytes, on_mismatch: str) -> _Found:
+    """Decide from the header whose file it is; unpickle no more of it than that asks for."""
+    if is_legacy(log.start()):
+        saved = read_any(log)
+        return _Found(saved, fresh.difference(saved), is_current=False)
+    contents = log.read()
+    if log.fingerprint == digest:
+        saved = assemble(contents, log.path, is_growing=False)
+        return _Found(saved, None, is_current=all(damage.is_tail for damage in contents.damages))
+    if on_mismatch != "reuse":
+        if (distrusted := log.distrust) is not None:
+            unread = f"it is of another run, and as it {distrusted} it was not read to say what differs"
+            return _Found(None, unread, is_current=False)
+        saved = survey(contents, log.path)
+        if (reason := fresh.difference(saved)) is not None:
+            return _Found(saved, reason, is_current=False)
+    saved = assemble(contents, log.path, is_growing=False)
+    return _Found(saved, fresh.difference(saved), is_current=False)
+
+
 def _open_existing(
     log: Log, fresh: Checkpoint, head: bytes, digest: bytes, calls: Sequence[Call], on_mismatch: str
 ) -> OpenedRun:
-    is_old_format = is_legacy(log.start())
-    if is_old_format:
-        saved, is_same, is_damaged = read_any(log), False, False
-    else:
-        contents = log.read()
-        is_same = log.fingerprint == digest
-        if not is_same and on_mismatch != "reuse" and (distrusted := log.distrust):
-            unread = f"it is of another run, and as it {distrusted} it was not read to say what differs"
-            return _open_mismatched(log, fresh, head, digest, None, calls, unread, on_mismatch)
-        saved = assemble(contents, log.path)
-        is_damaged = not all(damage.is_tail for damage in contents.damages)
-    if not is_same and (reason := fresh.difference(saved)) is not None:
-        opened = _open_mismatched(log, fresh, head, digest, saved, calls, reason, on_mismatch)
+    saved, reason, is_current = _find(log, fresh, digest, on_mismatch)
+    if saved is None or reason is not None:
+        opened = _open_mismatched(log, fresh, head, digest, saved, calls, str(reason), on_mismatch)
     else:
         fresh.keep_results(saved)
-        if is_damaged or not is_same:
+        if not is_current:
             # A damaged file is set aside as evidence; another format is fully carried over.
-            log.replace(pickle_head(fresh, _sections(fresh)), digest, keep_old=is_damaged)
+            log.replace(pickle_head(fresh, _sections(fresh)), digest, keep_old=saved.has_gaps)
         log.hold()
         opened = OpenedRun(fresh, log)
-    opened.warnings[:0] = saved.take_notes()
+    opened.warnings[:0] = saved.take_notes() if saved is not None else []
     return opened
 
 
@@ -148,7 +190,7 @@ def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
             fresh.copy_result(call.index, saved, found[0])
             used.add(found[0])
             del found[: len(found) > 1]
-    return len(used) == saved.done
+    return len(used) == saved.done and not saved.has_gaps
 
 
 def fold(checkpoint: Checkpoint, log: Log, results: Mapping[int, RawResult] | None) -> None:
@@ -170,10 +212,10 @@ def fold(checkpoint: Checkpoint, log: Log, results: Mapping[int, RawResult] | No
     """
     if results is None:
         contents = log.read()
-        results = _HeadReader(io.BytesIO(contents.head)).load().results | {
+        results = HeadReader(contents.head, _RawHead).load().results | {
             record.index: plain(record.main, record.buffers)
             for record in contents.records
-            if record.kind == RESULT
+            if record.kind == RESULT and record.index < len(checkpoint.output)
         }
     log.replace(pickle_head(checkpoint, results), log.fingerprint)
 
@@ -208,16 +250,10 @@ def _sections(checkpoint: Checkpoint) -> dict[int, Any]:
 
 
 class _RawHead:
-    """What `_HeadReader` makes of a head: its results stay as they were pickled."""
+    """What is made of a head for a fold: its results stay as they were pickled."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.results = dict(state["results"])
-
-
-class _HeadReader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        is_checkpoint = (module, name) == (Checkpoint.__module__, Checkpoint.__qualname__)
-        return _RawHead if is_checkpoint else super().find_class(module, name)
 
 
 def _changed_code(checkpoint: Checkpoint, identity: FunctionIdentity) -> Iterable[Warning]:

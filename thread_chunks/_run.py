@@ -15,17 +15,18 @@ from typing import Any
 import pykka
 
 from . import config, progress
+from ._actor import Steward, ask, wait
 from ._checkpoint import untrusted
-from ._identity import identify
+from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
 from ._notices import add_note, failed_save, short, warn
 from ._options import threads_per_call, worker_class
 from ._parameters import shown
-from ._pool import Pool, ask, pickle_function, wait
+from ._pool import Pool, pickle_function
 from ._supervisor import Crew, Supervisor
 from ._writer import CheckpointWriter
-from .errors import Failure, RunStoppedError, WorkerDiedError
+from .errors import CallTimeoutError, Failure, RunStoppedError, WorkerDiedError
 from .messages import (
     CallFailed,
     CheckpointClosed,
@@ -64,6 +65,7 @@ def collect(job: Job, pool: Pool | None = None) -> list[Any]:
     run = _Run(job, pool)
     for _ in run.results():
         pass
+    run.finish()
     return run.outputs
 
 
@@ -85,6 +87,7 @@ def as_completed(job: Job, pool: Pool) -> Generator[tuple[int, Any], None, None]
     run = _Run(job, pool)
     for batch in run.results(resumed=True):
         yield from batch
+    run.finish()
     yield from run.failures_to_return()
 
 
@@ -99,11 +102,16 @@ class _Run:
         self._bar: progress.Progress = progress.Silent()
         self._failed: list[FailedCall] = []
         self._unsaved: dict[int, Result] = {}
+        self._is_saving = True
         self._saved: int | None = None  # until the checkpoint is open
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._steward = Steward()
         self._writer: pykka.ActorRef[Any] | None = None
         self._supervisor: pykka.ActorRef[Any] | None = None
         self._has_ended = False
+        self._is_stopped = False
+        self._closed: CheckpointClosed | None = None
+        self._reason: BaseException | None = None
         self._func: Callable[..., Any] | None = None
         self._pickled: bytes | None = None
 
@@ -111,23 +119,25 @@ class _Run:
 
     def results(self, *, resumed: bool = False) -> Generator[Sequence[tuple[int, Any]], None, None]:
         """Carry out the run; yield results as they are saved, those together that were saved together."""
-        if self._pool is not None and self._pool.is_busy:
+        if self._pool is not None and self._pool.is_busy and not self._pool.is_left_behind:
             msg = "these workers are in the middle of another run: wait for it, or close its iterator"
             raise RuntimeError(msg)
         try:
             opened = self._open()
             if resumed:
                 yield opened.resumed
-            self._start(opened)
+            self._steward.do(lambda: self._start(opened))
             for event in self._news():
                 yield from self._take(event)
-            closed = self._stop()
-            yield from self._late_results(closed)
+            self._stop()
+            yield from self._late_results()
         except BaseException as error:
-            self._note_what_is_safe(error, self._stop())
+            self._stop()
+            self._explain(error)
+            self._note_what_is_safe(error)
             raise
-        self.outputs = closed.outputs if closed else []
-        self._finish(closed)
+        finally:
+            self._steward.dismiss(self._stop_actors)
 
     def _open(self) -> CheckpointOpened:
         """Do everything that can fail before a call runs: pickle the function, open the file."""
@@ -139,14 +149,15 @@ class _Run:
             self._func = job.func
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
+            self._steward.do(self._pool.renew)
             job.options.check_timeout(self._pool.kinds)
             self._pool.is_busy = True
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
         self._warn_of_strangers()
-        self._writer = CheckpointWriter.start(
-            job.path, identify(self._func), job.parameters, job.calls, job.options.on_mismatch
-        )
+        identity = identify(self._func)
+        self._steward.do(lambda: self._start_writer(identity))
+        assert self._writer is not None
         opened: CheckpointOpened = ask(self._writer, OpenCheckpoint())
         for warning in opened.warnings:
             warn(warning)
@@ -165,12 +176,19 @@ class _Run:
             if reason is not None:
                 warn(untrusted(path, reason))
 
+    def _start_writer(self, identity: FunctionIdentity) -> None:
+        job = self._job
+        self._writer = CheckpointWriter.start(
+            job.path, identity, job.parameters, job.calls, job.options.on_mismatch, self._events
+        )
+
     def _start(self, opened: CheckpointOpened) -> None:
+        """Start what the writer does not stand for; in the steward's thread."""
         job = self._job
         assert self._writer is not None
         if self._pool is None:
-            size = min(job.chunk_size, len(opened.missing))
-            self._pool = Pool.start(job.options.worker, job.func, size)
+            self._pool = Pool(job.options.worker, job.func)
+            self._pool.fill(min(job.chunk_size, len(opened.missing)))
         crew = Crew(
             workers=self._pool.actors,
             writer=self._writer,
@@ -182,7 +200,8 @@ class _Run:
             grace=job.policy.restart.grace,
         )
         self._supervisor = Supervisor.start(crew, job.calls, opened.missing, job.policy, self._events)
-        self._supervisor.tell(StartRun())
+        with suppress(pykka.ActorDeadError):  # then it has told why
+            self._supervisor.tell(StartRun())
 
     def _news(self) -> Iterator[Any]:
         """Wait for events until the run is over; nobody is waited for who does not live."""
@@ -196,7 +215,7 @@ class _Run:
             if isinstance(event, RunFinished):
                 self._has_ended = event.error is None
                 if event.error is not None:
-                    raise event.error
+                    raise event.error from event.error.__cause__
                 return
             yield event
 
@@ -213,11 +232,12 @@ class _Run:
         """Pass one piece of news on to the user."""
         match event:
             case ResultsSaved(results):
-                if self._unsaved:
-                    self._unsaved.clear()  # the writer saves in order: these come with all before
+                self._is_saving = True
+                self._unsaved.clear()  # the writer saves in order: these come with all before
                 yield self._report(results)
             case SaveFailed(results, error):
-                if not self._unsaved:
+                if self._is_saving:
+                    self._is_saving = False
                     warn(failed_save(self._job.path, error))
                 self._unsaved.update((result.index, result) for result in results)
             case CallFailed(failed):
@@ -233,17 +253,29 @@ class _Run:
                 self._job.options.on_result(index, output)
         return pairs
 
-    def _late_results(self, closed: CheckpointClosed | None) -> Iterator[Sequence[tuple[int, Any]]]:
+    def _late_results(self) -> Iterator[Sequence[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
-        for warning in closed.warnings if closed else ():
+        if self._closed is None:
+            msg = "the CheckpointWriter was stopped before it handed the outputs over"
+            raise RunStoppedError(msg) from self._reason
+        self.outputs = self._closed.outputs
+        for warning in self._closed.warnings:
             warn(warning)
-        if self._unsaved and closed is not None and not closed.warnings:
+        if self._unsaved and not self._closed.warnings:
             yield self._report(tuple(self._unsaved.values()))
 
     # --- the end ------------------------------------------------------------------------
 
-    def _stop(self) -> CheckpointClosed | None:
-        """Stop what this run started, workers first and the writer last."""
+    def _stop(self) -> None:
+        """Stop what this run started, and leave the bar as it is."""
+        self._steward.do(self._stop_actors)
+        self._bar.close()
+
+    def _stop_actors(self) -> None:
+        """Stop what this run started, once, workers first and the writer last; in the steward's thread."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         is_early = not self._has_ended
         if self._supervisor is not None:
             _ask_briefly(self._supervisor, StopRun(kill=is_early))
@@ -251,22 +283,23 @@ class _Run:
         if is_early and self._supervisor is not None:
             wait(stopping, config.interrupt_seconds)
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
-        closed = None
         if self._writer is not None:
-            with suppress(RunStoppedError):
-                closed = ask(self._writer, CloseCheckpoint())
-            self._writer.stop()
-        if not is_early:
-            wait(stopping, config.grace_seconds)
-        if self._supervisor is not None:
-            self._supervisor.stop()
+            try:
+                self._closed = ask(self._writer, CloseCheckpoint())
+            except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
+                self._reason = error
+        stopping += [
+            actor.stop(block=False) for actor in (self._writer, self._supervisor) if actor is not None
+        ]
+        wait(stopping, config.interrupt_seconds if is_early else config.grace_seconds)
         if self._pool is not None:
             self._pool.is_busy = False
-        self._bar.close()
-        return closed
 
-    def _finish(self, closed: CheckpointClosed | None) -> None:
-        """Do about failures what the user asked for."""
+    def finish(self) -> None:
+        """Do about failures what the user asked for.
+
+        Not in the generator `results`: it would make a ``StopIteration`` of the user's something else.
+        """
         if not self._failed:
             return
         mode = self._job.options.on_error
@@ -279,7 +312,7 @@ class _Run:
         if mode == "continue":
             count = len(errors)
             error = BaseExceptionGroup(f"{count} of {len(self._job.calls)} calls failed", errors)
-        self._note_what_is_safe(error, closed)
+        self._note_what_is_safe(error)
         raise error
 
     def failures_to_return(self) -> Iterator[tuple[int, Failure]]:
@@ -292,15 +325,25 @@ class _Run:
         """Name the call in its exception."""
         error = failed.exception
         parameters = self._job.parameters[failed.index]
-        if isinstance(error, WorkerDiedError):
-            error.parameters = parameters
+        if isinstance(error, (WorkerDiedError, CallTimeoutError)) and error.parameters is None:
+            error.index, error.parameters = failed.index, parameters
         add_note(error, f"in call {failed.index}, with parameters {shown(parameters)}")
         return error
 
-    def _note_what_is_safe(self, error: BaseException, closed: CheckpointClosed | None) -> None:
+    def _explain(self, error: BaseException) -> None:
+        """Give the end of an actor the cause that one of them may have met; they have all ended by now."""
+        while isinstance(error, RunStoppedError) and error.__cause__ is None:
+            try:
+                event = self._events.get(timeout=config.actor_end_seconds)
+            except queue.Empty:
+                return
+            if isinstance(event, RunFinished) and event.error is not None:
+                error.__cause__ = event.error.__cause__
+
+    def _note_what_is_safe(self, error: BaseException) -> None:
         if self._job.path is None or self._saved is None:
             return
-        saved = f"at least {self._saved}" if closed is None else str(closed.saved)
+        saved = f"at least {self._saved}" if self._closed is None else str(self._closed.saved)
         add_note(
             error,
             f"{saved} of {len(self._job.calls)} results are safe in {short(self._job.path)}; "
@@ -309,6 +352,6 @@ class _Run:
 
 
 def _ask_briefly(actor: "pykka.ActorRef[Any]", message: Any) -> None:
-    """Wait until an actor has worked through its mailbox, but not for ever."""
-    with suppress(pykka.Timeout, pykka.ActorDeadError):
+    """Wait until an actor has worked through its mailbox, but not for ever, whatever it meets."""
+    with suppress(Exception):
         actor.ask(message, timeout=config.grace_seconds)

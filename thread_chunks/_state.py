@@ -57,6 +57,7 @@ class RunState:
         self._codes = [0] * len(output)
         self._dependencies: dict[str, Any] = {}
         self._notes: list[Warning] = []
+        self._has_gaps = False
 
     def __repr__(self) -> str:
         """Show the progress in one line."""
@@ -107,7 +108,7 @@ class RunState:
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, each result pickled by itself."""
         state = dict(self.__dict__)
-        for name in ("output", "completed", "done", "_notes"):
+        for name in ("output", "completed", "done", "_notes", "_has_gaps"):
             del state[name]
         if "results" not in state:
             state["results"] = {
@@ -136,18 +137,28 @@ class RunState:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state back; a result that cannot be unpickled is missing, with a warning."""
-        results = state.pop("results", None)
-        self.__dict__.update(state)
+        for index, (main, buffers) in (self._begin(state) or {}).items():
+            is_ours = index in range(len(self.output))
+            seconds, code = (self.seconds[index], self._codes[index]) if is_ours else (None, 0)
+            self._apply(Record(RESULT, index, seconds or 0.0, code, main, buffers))
+
+    def _begin(self, state: dict[str, Any]) -> Mapping[int, RawResult] | None:
+        """Take everything back but the results, and return those as they were pickled; 1.0.5 has none such."""
+        results: Mapping[int, RawResult] | None = state.pop("results", None)
+        self.__dict__.update(state, _notes=[], _has_gaps=False)
         count = len(self.parameters)
         if results is None:  # release 1.0.5
             self.seconds, self.failures = [None] * count, {}
-            self._key, self._codes, self._dependencies, self._notes = None, [0] * count, {}, []
-            return
-        self._notes = []
+            self._key, self._codes, self._dependencies = None, [0] * count, {}
+            return None
         self.output, self.completed, self.done = [None] * count, [False] * count, 0
-        for index, (main, buffers) in results.items():
-            record = Record(RESULT, index, self.seconds[index] or 0.0, self._codes[index], main, buffers)
-            self._apply(record)
+        return results
+
+    def _count(self, index: int) -> None:
+        """Count a result that is there and is not looked at."""
+        if index in range(len(self.completed)) and not self.completed[index]:
+            self.completed[index] = True
+            self.done += 1
 
     def _apply(self, record: Record) -> None:
         """Take over one record; what cannot be used is noted and counts as missing."""
@@ -165,8 +176,14 @@ class RunState:
             else:
                 self.add_result(record.index, output, record.seconds, record.code)
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str, *, is_gap: bool = True) -> None:
         self._notes.append(CheckpointDamagedWarning(text))
+        self._has_gaps |= is_gap
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether the file holds more than could be read of it; a torn tail is none."""
+        return self._has_gaps
 
     def take_notes(self) -> list[Warning]:
         """Return what was wrong with the file that this object was read from, once.

@@ -15,6 +15,7 @@ from typing import Any
 import pykka
 
 from . import config
+from ._actor import Actor
 from ._plan import Action, End, GiveUp, HandOut, Plan, Save
 from ._policy import RunPolicy
 from .errors import RunStoppedError
@@ -36,7 +37,6 @@ from .messages import (
     WorkerReady,
     WorkerRef,
     WorkerStopped,
-    WriterDied,
 )
 
 log = logging.getLogger("thread_chunks.supervisor")
@@ -82,7 +82,7 @@ class Crew:
         )
 
 
-class Supervisor(pykka.ThreadingActor):
+class Supervisor(Actor):
     """Hand chunks of calls to workers and their results to the writer, until the run is over.
 
     Parameters
@@ -98,8 +98,6 @@ class Supervisor(pykka.ThreadingActor):
     events
         Where the caller waits for news.
     """
-
-    use_daemon_thread = True
 
     def __init__(
         self,
@@ -148,8 +146,6 @@ class Supervisor(pykka.ThreadingActor):
                 self._act(self._plan.worker_died(worker, error, time.monotonic()))
             case WorkerStopped(worker, error):
                 self._lose(worker, error)
-            case WriterDied(error):
-                self._events.put(RunFinished(_writer_died(error)))
             case CheckWorkers():
                 self._check()
             case StartRun():
@@ -191,7 +187,7 @@ class Supervisor(pykka.ThreadingActor):
             if not worker.is_alive():
                 self._lose(worker)
 
-    def _lose(self, worker: WorkerRef, error: Exception | None = None) -> None:
+    def _lose(self, worker: WorkerRef, error: BaseException | None = None) -> None:
         if worker in self._workers:
             if error is not None:
                 log.warning("the run goes on without a worker: %s", error)
@@ -225,11 +221,3 @@ class Supervisor(pykka.ThreadingActor):
                 case End(error):
                     log.debug("the run is over: %s", error or "every call ended")
                     self._events.put(RunFinished(error))
-
-
-def _writer_died(error: BaseException) -> RunStoppedError:
-    stopped = RunStoppedError(
-        f"the checkpoint writer met an error of its own, so the run was given up: {error!r}"
-    )
-    stopped.__cause__ = error
-    return stopped

@@ -11,6 +11,7 @@ group, and once more when the checkpoint is closed.
 """
 
 import contextlib
+import queue
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -19,13 +20,14 @@ from typing import Any
 import pykka
 
 from . import config
+from ._actor import Actor
 from ._checkpoint import Checkpoint
 from ._format import FAILURE, RESULT, Record
 from ._identity import FunctionIdentity
 from ._log import Log
 from ._resume import fold, new_checkpoint, open_run
 from ._state import RawResult, plain
-from .errors import CheckpointFailedWarning
+from .errors import CheckpointFailedWarning, RunStoppedError
 from .messages import (
     Call,
     CheckpointClosed,
@@ -37,13 +39,13 @@ from .messages import (
     Outcome,
     Result,
     ResultsSaved,
+    RunFinished,
     SaveFailed,
     SaveResults,
-    WriterDied,
 )
 
 
-class CheckpointWriter(pykka.ThreadingActor):
+class CheckpointWriter(Actor):
     """Own the checkpoint of one run.
 
     Parameters
@@ -56,9 +58,9 @@ class CheckpointWriter(pykka.ThreadingActor):
         The parameter list as it was given, and as calls.
     on_mismatch
         What to do about a file of another run.
+    events
+        Where the caller waits for news, should this actor meet an error of its own.
     """
-
-    use_daemon_thread = True
 
     def __init__(
         self,
@@ -67,8 +69,10 @@ class CheckpointWriter(pykka.ThreadingActor):
         parameters: list[Any],
         calls: Sequence[Call],
         on_mismatch: str,
+        events: "queue.SimpleQueue[Any] | None" = None,
     ) -> None:
         super().__init__()
+        self._events = events
         self._path = path
         self._identity = identity
         self._parameters = parameters
@@ -121,11 +125,15 @@ class CheckpointWriter(pykka.ThreadingActor):
         exception_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release the file, where what was saved stays saved, and say what happened."""
+        """Say what happened, and release the file: what was saved stays saved."""
+        if self._events is not None:
+            stopped = RunStoppedError(
+                f"the checkpoint writer met an error of its own, so the run was given up: {exception_value!r}"
+            )
+            stopped.__cause__ = exception_value
+            self._events.put(RunFinished(stopped))
         if self._log is not None:
             self._log.close()
-        if exception_value is not None:
-            self._report(WriterDied(exception_value))
 
     def _open(self) -> CheckpointOpened:
         if self._path is None:
@@ -152,13 +160,14 @@ class CheckpointWriter(pykka.ThreadingActor):
         if self._checkpoint is None:
             return
         outcomes, self._waiting = self._waiting, []
-        self._unreported += [outcome for outcome in outcomes if isinstance(outcome, Result)]
+        results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         error = self._commit(outcomes)
-        results = tuple(self._unreported)
-        if error is None:
+        self._unreported += results
+        if error is not None:
+            self._report(SaveFailed(tuple(results), error))
+        elif outcomes:
+            self._report(ResultsSaved(tuple(self._unreported)))
             self._unreported.clear()
-        if outcomes:
-            self._report(ResultsSaved(results) if error is None else SaveFailed(results, error))
 
     def _report(self, fact: Any) -> None:
         if self._supervisor is not None:
@@ -169,7 +178,7 @@ class CheckpointWriter(pykka.ThreadingActor):
         """Make outcomes durable, together with those that could not be saved before; not too soon after those."""
         assert self._checkpoint is not None
         records = [self._take(outcome) for outcome in outcomes]
-        if self._log is None:
+        if self._log is None or not (records or self._unsaved):
             return None
         self._unsaved += records
         if self._error is not None and time.monotonic() < self._retry_at:

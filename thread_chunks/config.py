@@ -59,6 +59,9 @@ grace_seconds: float = 2.0
 interrupt_seconds: float = 0.3
 """The same after Ctrl-C, when the caller should have its prompt back within a second."""
 
+actor_end_seconds: float = 0.1
+"""Seconds to wait for the reason that an actor which ended may still be about to tell."""
+
 heartbeat_seconds: float = 0.5
 """Seconds between two checks, while waiting, that whoever is waited for lives."""
 

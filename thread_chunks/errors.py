@@ -78,7 +78,18 @@ class WorkerDiedError(ThreadChunksError, RuntimeError):
 
 
 class CallTimeoutError(ThreadChunksError, TimeoutError):
-    """A call took longer than ``timeout`` seconds and its process was killed."""
+    """A call took longer than ``timeout`` seconds and its process was killed.
+
+    Attributes
+    ----------
+    index : int or None
+        The call.
+    parameters : Any
+        The parameters of that call.
+    """
+
+    index: int | None = None
+    parameters: Any = None
 
 
 class RemoteError(ThreadChunksError, RuntimeError):

@@ -198,7 +198,7 @@ class WorkerStopped:
 
     worker: WorkerRef
     """Who."""
-    error: Exception | None = None
+    error: BaseException | None = None
     """Why, if not because it was told to."""
 
 
@@ -252,14 +252,6 @@ class CheckpointClosed:
     """How many calls have a result that is durable."""
     warnings: tuple[Warning, ...] = field(default=())
     """What the caller should be warned of."""
-
-
-@dataclass(frozen=True, slots=True)
-class WriterDied:
-    """The checkpoint writer met an error of its own and saves nothing more; what was saved is safe."""
-
-    error: BaseException
-    """What it met."""
 
 
 # --- what reaches the caller --------------------------------------------------

@@ -116,6 +116,7 @@ class ProcessWorker(Worker):
 
     def _died(self, error: WorkerDiedError) -> None:
         """Report a death; where no child can be started, leave the run to the other workers."""
+        self._death = None
         if isinstance(error, NotStartedError):
             self._report(WorkerStopped(self.actor_ref, error))
             self._run = None
@@ -179,9 +180,9 @@ class ProcessWorker(Worker):
         try:
             durable = self._run is not None and self._run.durable
             return self._run_in_child(self._func, call, durable=durable)
-        except WorkerDiedError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what came of the call is its outcome
+        except BaseException as error:  # what came of the call is its outcome, an exit too
+            if error is self._death:
+                raise
             return failed_call(call.index, error)
 
     def _run_in_child(self, func: Callable[..., Any], call: Call, *, durable: bool) -> Outcome:
@@ -193,5 +194,8 @@ class ProcessWorker(Worker):
                 if outcomes:
                     outcome = outcomes[0]
         except UnreadableError as error:
-            raise error.args[0] from None
+            raise error.args[0] from error.args[0].__cause__
+        except WorkerDiedError as error:
+            self._death = error
+            raise
         return outcome

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import pykka
 
 from . import _child
+from ._actor import Actor
 from .errors import WorkerDiedError
 from .messages import (
     NOT_PICKLED,
@@ -39,7 +40,7 @@ from .messages import (
 __all__ = ["ThreadWorker", "Worker"]
 
 
-class Worker(pykka.ThreadingActor):
+class Worker(Actor):
     """Run the calls of one chunk at a time, as its supervisor hands them out.
 
     Subclass `ThreadWorker` or `ProcessWorker` and override `execute` to decide
@@ -64,7 +65,6 @@ class Worker(pykka.ThreadingActor):
         Whether the function travels pickled.
     """
 
-    use_daemon_thread = True  # an error in the user's script must not leave it running
     can_kill: ClassVar[bool] = False
     needs_pickle: ClassVar[bool] = False
 
@@ -73,10 +73,20 @@ class Worker(pykka.ThreadingActor):
         if "on_start" in cls.__dict__:
             cls.on_start = _contained(cls.on_start)  # type: ignore[assignment, method-assign]
 
+    def _handle_receive(self, message: Any) -> Any:
+        """Handle a message; who sent it learns of an error that will end this actor."""
+        try:
+            return super()._handle_receive(message)
+        except Exception as error:
+            if isinstance(message, (JoinRun, RunChunk)):
+                _tell(message.supervisor, WorkerStopped(self.actor_ref, error))
+            raise
+
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         super().__init__()
         self._func = func
         self._run: JoinRun | None = None
+        self._death: WorkerDiedError | None = None
 
     # --- what users override and call -----------------------------------------
 
@@ -240,14 +250,17 @@ class Worker(pykka.ThreadingActor):
                 msg = "this worker holds no function: pass func, or start the actor with one"
                 raise ValueError(msg)
             output = self.execute(self._func, *call.args, **call.kwargs)
-            seconds = time.perf_counter() - start
-            durable = self._run is not None and self._run.durable
-            payload = _child.dump(output) if durable else NOT_PICKLED
-        except WorkerDiedError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - an exit in f is f's failure, not ours
+        except BaseException as error:  # an exit in f is f's failure, not ours
+            if error is self._death:
+                raise
             return failed_call(call.index, error)
-        return Result(call.index, output, payload, seconds)
+        seconds = time.perf_counter() - start
+        if self._run is None or not self._run.durable:
+            return Result(call.index, output, NOT_PICKLED, seconds)
+        try:
+            return Result(call.index, output, _child.dump(output), seconds)
+        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+            return failed_call(call.index, _child.unpicklable(error))
 
 
 class ThreadWorker(Worker):
@@ -295,5 +308,5 @@ def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:
 
 def failed_call(index: int, error: BaseException) -> FailedCall:
     """Wrap what a call raised in this process; its traceback starts at the user's code."""
-    _, _, text, _ = _child.describe(error)
+    _, _, text = _child.describe(error)
     return FailedCall(index, error, text)

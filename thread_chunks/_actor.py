@@ -1,0 +1,175 @@
+"""What all our actors share, and how they are started, asked and stopped without a leak or a hang.
+
+Two rules. Every wait for an actor looks whether it lives. And what Ctrl-C must not
+cut in half, such as starting an actor and noting that it was started, is done in a
+`Steward`: signals reach the main thread only, so another thread does it, and the main
+one waits where it can be interrupted. This room knows no messages.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeAlias, TypeVar
+
+import pykka
+
+from . import config
+from .errors import RunStoppedError
+
+T = TypeVar("T")
+_Jobs: TypeAlias = "queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]] | None]"
+
+
+class Actor(pykka.ThreadingActor):
+    """An actor whose end is its own.
+
+    Its thread does not keep the script alive. It is forgotten if it cannot be started. An
+    exit in one of its messages ends this actor, as any error does: pykka would take
+    ``SystemExit`` as a reason to stop every actor of the process, other people's too.
+    """
+
+    use_daemon_thread = True
+
+    def _handle_receive(self, message: Any) -> Any:
+        try:
+            return super()._handle_receive(message)
+        except Exception:
+            raise
+        except BaseException as error:
+            msg = f"{type(self).__name__} ended with {error!r}"
+            raise RuntimeError(msg) from error
+
+    def _start_actor_loop(self) -> None:
+        try:
+            super()._start_actor_loop()
+        except BaseException:
+            # pykka has entered it in its registry by now, and nobody could ever stop it.
+            pykka.ActorRegistry.unregister(self.actor_ref)
+            raise
+
+
+class Steward:
+    """One thread that does one thing after another, out of reach of Ctrl-C.
+
+    What was begun is finished, whoever stopped waiting for it, and what is asked for later
+    comes behind it.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: _Jobs = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def do(self, job: Callable[[], T]) -> T:
+        """Have a job done and return what it returns; blocks, but for Ctrl-C.
+
+        Parameters
+        ----------
+        job
+            What to do.
+
+        Returns
+        -------
+        Any
+            What it returned.
+
+        Raises
+        ------
+        BaseException
+            What it raised.
+        """
+        if self._thread is None:
+            thread = threading.Thread(
+                target=_work, args=(self._jobs,), name="thread_chunks steward", daemon=True
+            )
+            thread.start()
+            self._thread = thread
+        answer: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
+        self._jobs.put((job, answer))
+        result, error = answer.get()
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
+    def dismiss(self, last: Callable[[], Any] = lambda: None) -> None:
+        """Let the thread end behind one last job; waits for it only a moment.
+
+        Parameters
+        ----------
+        last
+            What to do, if anything is left to do.
+        """
+        self._jobs.put((last, queue.SimpleQueue()))
+        self._jobs.put(None)
+        if self._thread is not None:
+            self._thread.join(config.interrupt_seconds)
+
+    def __del__(self) -> None:
+        """Let the thread end if Ctrl-C came before `dismiss` could."""
+        self._jobs.put(None)
+
+
+def _work(jobs: _Jobs) -> None:
+    while (task := jobs.get()) is not None:
+        job, answer = task
+        try:
+            answer.put((job(), None))
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
+            answer.put((None, error))
+        del task, job, answer  # they would keep a run alive that nobody else needs
+
+
+def wait(stopping: Sequence["pykka.Future[bool]"], seconds: float) -> None:
+    """Wait for actors to end; those that take longer are daemon threads and are left.
+
+    Parameters
+    ----------
+    stopping
+        What their `stop` returned.
+    seconds
+        How long to wait for all of them together.
+    """
+    deadline = time.monotonic() + seconds
+    for future in stopping:
+        with suppress(Exception):  # its stop hook raised: it has ended all the same
+            try:
+                future.get(timeout=max(0.0, deadline - time.monotonic()))
+            except pykka.Timeout:
+                return
+
+
+def ask(actor: "pykka.ActorRef[Any]", message: Any) -> Any:
+    """Ask an actor and wait for the answer, as long as it lives.
+
+    Parameters
+    ----------
+    actor
+        Whom.
+    message
+        What.
+
+    Returns
+    -------
+    Any
+        The answer.
+
+    Raises
+    ------
+    RunStoppedError
+        If the actor ended without one.
+    Exception
+        What the actor raised.
+    """
+    future = actor.ask(message, block=False)
+    while True:
+        is_alive = actor.is_alive()
+        try:
+            return future.get(timeout=config.heartbeat_seconds)
+        except pykka.Timeout:
+            if not is_alive:
+                break
+        except pykka.ActorDeadError:
+            break
+    msg = f"{actor.actor_class.__name__} was stopped by someone else"
+    raise RunStoppedError(msg)
