@@ -7,19 +7,21 @@ one waits where it can be interrupted. This room knows no messages.
 """
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import pykka
 
 from . import config
 from .errors import RunStoppedError
 
-T = TypeVar("T")
-_Jobs: TypeAlias = "queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]] | None]"
+_Jobs: TypeAlias = (
+    "queue.SimpleQueue[tuple[Callable[[], None], queue.SimpleQueue[BaseException | None]] | None]"
+)
 
 
 class Actor(pykka.ThreadingActor):
@@ -41,13 +43,24 @@ class Actor(pykka.ThreadingActor):
             msg = f"{type(self).__name__} ended with {error!r}"
             raise RuntimeError(msg) from error
 
+    def begin(self) -> None:
+        """Start an actor that was only constructed: the rest of what pykka's ``start`` does."""
+        pykka.ActorRegistry.register(self.actor_ref)
+        self._start_actor_loop()
+
     def _start_actor_loop(self) -> None:
         try:
             super()._start_actor_loop()
         except BaseException:
-            # pykka has entered it in its registry by now, and nobody could ever stop it.
+            # It is in the registry by now, and nobody could ever stop it.
             pykka.ActorRegistry.unregister(self.actor_ref)
             raise
+
+    def _actor_loop_setup(self) -> None:
+        try:
+            super()._actor_loop_setup()
+        except BaseException:  # noqa: BLE001 - an exit in a start hook; pykka would take it for a living actor
+            self._handle_failure(*sys.exc_info())
 
 
 class Steward:
@@ -61,23 +74,20 @@ class Steward:
         self._jobs: _Jobs = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def do(self, job: Callable[[], T]) -> T:
-        """Have a job done and return what it returns; blocks, but for Ctrl-C.
+    def do(self, job: Callable[[], None]) -> None:
+        """Have a job done. Blocks until it is; Ctrl-C ends the waiting, and not the job.
 
         Parameters
         ----------
         job
             What to do.
 
-        Returns
-        -------
-        Any
-            What it returned.
-
         Raises
         ------
+        RunStoppedError
+            If this process was forked since the last job: its thread stayed behind.
         BaseException
-            What it raised.
+            What the job raised.
         """
         if self._thread is None:
             thread = threading.Thread(
@@ -85,14 +95,21 @@ class Steward:
             )
             thread.start()
             self._thread = thread
-        answer: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
+        answer: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._jobs.put((job, answer))
-        result, error = answer.get()
+        error = self._answer(answer)
         if error is not None:
             raise error
-        return result  # type: ignore[return-value]
 
-    def dismiss(self, last: Callable[[], Any] = lambda: None) -> None:
+    def _answer(self, answer: "queue.SimpleQueue[BaseException | None]") -> BaseException | None:
+        while True:
+            with suppress(queue.Empty):
+                return answer.get(timeout=config.heartbeat_seconds)
+            if self._thread is None or not self._thread.is_alive():  # it stayed behind in a fork's parent
+                msg = "this process was forked in the middle of a run, which goes on in its parent only"
+                raise RunStoppedError(msg)
+
+    def dismiss(self, last: Callable[[], None] = lambda: None) -> None:
         """Let the thread end behind one last job; waits for it only a moment.
 
         Parameters
@@ -114,9 +131,10 @@ def _work(jobs: _Jobs) -> None:
     while (task := jobs.get()) is not None:
         job, answer = task
         try:
-            answer.put((job(), None))
+            job()
+            answer.put(None)
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
-            answer.put((None, error))
+            answer.put(error)
         del task, job, answer  # they would keep a run alive that nobody else needs
 
 

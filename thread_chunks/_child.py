@@ -22,6 +22,7 @@ A message is one pickle of builtin types, its large buffers out of band:
 from __future__ import annotations
 
 import collections
+import contextlib
 import io
 import os
 import pickle
@@ -178,11 +179,22 @@ def _users_part(error: BaseException) -> Any:
 
 def packed(error: BaseException) -> tuple[str, str, str, bytes | None, bool]:
     """Turn an exception into plain data: its description, its pickle, and whether memory ran out."""
+    if isinstance(error, MemoryError):
+        give_back(error)
     try:
         pickled = _dumps(error)
     except BaseException:
         pickled = None
     return *describe(error), pickled, isinstance(error, MemoryError)
+
+
+def give_back(error: BaseException) -> None:
+    """Drop what the frames of an exception hold: without memory not even that could be said."""
+    trace = error.__traceback__
+    while trace is not None:
+        with contextlib.suppress(RuntimeError):  # our own frame still runs
+            trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:

@@ -76,8 +76,14 @@ class ChildProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.poll() is None
+        """Whether the process still runs. It is not reaped: its number stays taken until its group is killed."""
+        process = self._process
+        if process.returncode is not None or not hasattr(os, "waitid"):
+            return process.poll() is None
+        try:
+            return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # somebody else waited for it
+            return process.poll() is None
 
     def prepare(self) -> None:
         """Make imports, arguments and working directory those of this process now."""
@@ -168,13 +174,14 @@ class ChildProcess:
 
     def stop(self, grace: float) -> None:
         """Let the process end by itself; after `grace` seconds, kill it. Blocks until it is gone."""
-        with contextlib.suppress(WorkerDiedError):
-            self._send(_child.DONE)
-        try:
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
+        if self._process.returncode is None:
+            with contextlib.suppress(WorkerDiedError):
+                self._send(_child.DONE)
+            try:
+                self._process.wait(grace)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                self._process.wait()
         self._sock.close()
 
     def __del__(self) -> None:
@@ -238,12 +245,11 @@ class ChildProcess:
 
     def _death(self) -> WorkerDiedError:
         """Say how the process ended; one that lives on without its socket is killed."""
-        try:
-            code = self._process.wait(config.heartbeat_seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            code = self._process.wait()
-        self._kill_group()  # what the call had started would disturb its next try
+        end = time.monotonic() + config.heartbeat_seconds
+        while self.is_alive and time.monotonic() < end:
+            time.sleep(0.001)
+        self.kill()  # and what the call had started: it would disturb the next try
+        code = self._process.wait()
         return WorkerDiedError(f"the worker process {_describe_exit(code)}", code)
 
     def _outcome(self, raw: tuple[int, float, bytes | None, Any], durable: bool) -> Outcome:

@@ -185,7 +185,7 @@ class Chunker:
     @property
     def chunk_size(self) -> int:
         """How many calls may run at the same time."""
-        return len(self.actors)
+        return self._pool.size
 
     def __call__(
         self,
@@ -241,7 +241,7 @@ class Chunker:
         """Start the workers, all or none, also when Ctrl-C comes in between."""
         steward = Steward()
         try:
-            steward.do(lambda: self._pool.fill(size))
+            self._pool.fill(size, steward)
         except BaseException:
             steward.do(lambda: wait(self._pool.stop(), config.grace_seconds))
             raise

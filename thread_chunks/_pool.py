@@ -12,11 +12,11 @@ from typing import Any
 
 import pykka
 
-from ._actor import ask
+from ._actor import Steward, ask
 from ._by_value import dumps
 from ._options import WorkerKind, worker_class
 from .errors import RunStoppedError
-from .messages import GetFunction, SetFunction, WorkerRef
+from .messages import GetFunction, WorkerRef
 from .worker import Worker
 
 
@@ -40,22 +40,28 @@ class Pool:
         self._process = os.getpid()
         self._pickled: tuple[Any, bytes] | None = None
 
-    def fill(self, size: int) -> None:
+    def fill(self, size: int, steward: Steward) -> None:
         """Start workers until there are so many; those that ended are replaced.
 
-        Called in a `Steward`: each worker is noted as soon as it is started. No child
-        process is started yet.
+        They are constructed in the caller's thread. No child process is started yet.
 
         Parameters
         ----------
         size
             How many.
+        steward
+            Starts each and notes it as soon as it is started.
         """
         assert self._kind is not None
         self._size = size
         self.actors = [actor for actor in self.actors if actor.is_alive()]
         while len(self.actors) < size:
-            _start_worker(self._kind, self._func, self.actors)
+            worker = _new_worker(self._kind, self._func)
+            steward.do(functools.partial(self._begin, worker))
+
+    def _begin(self, worker: Worker) -> None:
+        worker.begin()
+        self.actors.append(worker.actor_ref)
 
     @classmethod
     def of(cls, actors: Sequence[WorkerRef], chunk_size: int | None) -> "Pool":
@@ -99,6 +105,11 @@ class Pool:
         pool = cls(None, None)
         pool.actors = actors
         return pool
+
+    @property
+    def size(self) -> int:
+        """How many workers there are when none has ended."""
+        return len(self.actors) if self._kind is None else self._size
 
     @property
     def is_left_behind(self) -> bool:
@@ -153,8 +164,13 @@ class Pool:
             self._pickled = func, pickle_function(func)
         return self._pickled[1]
 
-    def renew(self) -> None:
+    def renew(self, steward: Steward) -> None:
         """Start a worker for every one that ended, if they are ours.
+
+        Parameters
+        ----------
+        steward
+            As for `fill`.
 
         Raises
         ------
@@ -167,7 +183,7 @@ class Pool:
                 raise RunStoppedError(msg)
             self._process, self.actors, self.is_busy = os.getpid(), [], False
         if self._kind is not None:
-            self.fill(self._size)
+            self.fill(self._size, steward)
 
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.
@@ -211,8 +227,8 @@ def pickle_function(func: Callable[..., Any]) -> bytes:
         raise TypeError(msg) from error
 
 
-def _start_worker(kind: WorkerKind, func: Callable[..., Any] | None, actors: list[WorkerRef]) -> None:
-    """Start one worker with its constructor's arguments and the function, and note it."""
+def _new_worker(kind: WorkerKind, func: Callable[..., Any] | None) -> Worker:
+    """Construct one worker with its constructor's arguments and the function."""
     args, options = (kind.args, dict(kind.keywords)) if isinstance(kind, functools.partial) else ((), {})
     worker = worker_class(kind)
     signature = inspect.signature(worker)
@@ -226,6 +242,7 @@ def _start_worker(kind: WorkerKind, func: Callable[..., Any] | None, actors: lis
             f"worker=functools.partial({worker.__name__}, ...), or pass actors=[{worker.__name__}.start(...), ...]"
         )
         raise TypeError(msg) from None
-    actors.append(worker.start(*args, **options))
+    made = worker(*args, **options)
     if "func" not in options and func is not None:
-        actors[-1].tell(SetFunction(func))
+        made.set_func(func)
+    return made

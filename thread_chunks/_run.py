@@ -8,6 +8,7 @@ everything of the user's that is called back (`on_result`, the bar) runs in it.
 import logging
 import os
 import queue
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -126,6 +127,7 @@ class _Run:
             opened = self._open()
             if resumed:
                 yield opened.resumed
+            self._fill_pool(len(opened.missing))
             self._steward.do(lambda: self._start(opened))
             for event in self._news():
                 yield from self._take(event)
@@ -149,7 +151,7 @@ class _Run:
             self._func = job.func
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
-            self._steward.do(self._pool.renew)
+            self._pool.renew(self._steward)
             job.options.check_timeout(self._pool.kinds)
             self._pool.is_busy = True
             self._func = self._pool.held_function() if job.func is None else job.func
@@ -182,13 +184,16 @@ class _Run:
             job.path, identity, job.parameters, job.calls, job.options.on_mismatch, self._events
         )
 
+    def _fill_pool(self, missing: int) -> None:
+        if self._pool is None:
+            self._pool = Pool(self._job.options.worker, self._job.func)
+            self._pool.fill(min(self._job.chunk_size, missing), self._steward)
+
     def _start(self, opened: CheckpointOpened) -> None:
-        """Start what the writer does not stand for; in the steward's thread."""
+        """Start the supervisor, and with it the run; in the steward's thread."""
         job = self._job
         assert self._writer is not None
-        if self._pool is None:
-            self._pool = Pool(job.options.worker, job.func)
-            self._pool.fill(min(job.chunk_size, len(opened.missing)))
+        assert self._pool is not None
         crew = Crew(
             workers=self._pool.actors,
             writer=self._writer,
@@ -268,6 +273,8 @@ class _Run:
 
     def _stop(self) -> None:
         """Stop what this run started, and leave the bar as it is."""
+        if sys.is_finalizing():
+            return  # no thread runs any more: the end of the process ends everything
         self._steward.do(self._stop_actors)
         self._bar.close()
 
@@ -283,7 +290,7 @@ class _Run:
         if is_early and self._supervisor is not None:
             wait(stopping, config.interrupt_seconds)
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
-        if self._writer is not None:
+        if self._writer is not None and self._saved is not None:  # else it may still be reading
             try:
                 self._closed = ask(self._writer, CloseCheckpoint())
             except Exception as error:  # noqa: BLE001 - the others must be stopped all the same

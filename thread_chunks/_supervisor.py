@@ -8,7 +8,8 @@ again. It decides nothing itself.
 import logging
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from .messages import (
     CallFailed,
     CallsFinished,
     CheckWorkers,
+    Flush,
     JoinRun,
     LeaveRun,
     ResultsSaved,
@@ -34,6 +36,7 @@ from .messages import (
     StartRun,
     StopRun,
     WorkerDied,
+    WorkerJoined,
     WorkerReady,
     WorkerRef,
     WorkerStopped,
@@ -113,7 +116,8 @@ class Supervisor(Actor):
         self._workers = list(crew.workers[: len(missing)])
         self._plan = Plan(missing, policy, len(self._workers))
         self._stops_at_failure = policy.stop_at_failure
-        self._killers: dict[WorkerRef, Callable[[], None] | None] = {}
+        self._killers: dict[Hashable, Callable[[], None]] = {}
+        self._joining: set[Hashable] = set()
         self._events = events
 
     def on_receive(self, message: Any) -> Any:
@@ -138,8 +142,11 @@ class Supervisor(Actor):
             case ResultsSaved(results) | SaveFailed(results):
                 self._events.put(message)
                 self._act(self._plan.results_saved(result.index for result in results))
-            case WorkerReady(worker, kill, takes_chunks):
+            case WorkerJoined(worker, kill):
                 self._killers[worker] = kill
+                self._joining.add(worker)
+            case WorkerReady(worker, takes_chunks):
+                self._joining.discard(worker)
                 self._act(self._plan.worker_ready(worker, takes_chunks=takes_chunks))
             case WorkerDied(worker, error):
                 log.warning("%s; its worker may start another", error)
@@ -174,15 +181,16 @@ class Supervisor(Actor):
     def _stop_run(self, *, kill: bool) -> None:
         """Start nothing more; what runs is killed, or left to end by itself."""
         self._act(self._plan.stop())
-        for worker in self._plan.busy if kill else ():
-            killer = self._killers.get(worker)  # type: ignore[call-overload]
-            if killer is not None:
-                killer()
+        for busy in {*self._plan.busy, *self._joining} if kill else ():
+            if busy in self._killers:
+                self._killers[busy]()
         for worker in tuple(self._workers):
             self._tell(worker, LeaveRun(self.actor_ref))
 
     def _check(self) -> None:
-        """Learn of deaths that nobody reported."""
+        """Learn of deaths that nobody reported, and let the writer try again to save what it could not."""
+        with suppress(pykka.ActorDeadError):
+            self._crew.writer.tell(Flush())
         for worker in tuple(self._workers):
             if not worker.is_alive():
                 self._lose(worker)

@@ -23,7 +23,7 @@ from . import config
 from ._actor import Actor
 from ._checkpoint import Checkpoint
 from ._format import FAILURE, RESULT, Record
-from ._identity import FunctionIdentity
+from ._identity import FunctionIdentity, fingerprint
 from ._log import Log
 from ._resume import fold, new_checkpoint, open_run
 from ._state import RawResult, plain
@@ -69,7 +69,7 @@ class CheckpointWriter(Actor):
         parameters: list[Any],
         calls: Sequence[Call],
         on_mismatch: str,
-        events: "queue.SimpleQueue[Any] | None" = None,
+        events: "queue.SimpleQueue[Any]",
     ) -> None:
         super().__init__()
         self._events = events
@@ -126,12 +126,11 @@ class CheckpointWriter(Actor):
         traceback: TracebackType | None,
     ) -> None:
         """Say what happened, and release the file: what was saved stays saved."""
-        if self._events is not None:
-            stopped = RunStoppedError(
-                f"the checkpoint writer met an error of its own, so the run was given up: {exception_value!r}"
-            )
-            stopped.__cause__ = exception_value
-            self._events.put(RunFinished(stopped))
+        stopped = RunStoppedError(
+            f"the checkpoint writer met an error of its own, so the run was given up: {exception_value!r}"
+        )
+        stopped.__cause__ = exception_value
+        self._events.put(RunFinished(stopped))
         if self._log is not None:
             self._log.close()
 
@@ -165,7 +164,7 @@ class CheckpointWriter(Actor):
         self._unreported += results
         if error is not None:
             self._report(SaveFailed(tuple(results), error))
-        elif outcomes:
+        elif self._unreported:
             self._report(ResultsSaved(tuple(self._unreported)))
             self._unreported.clear()
 
@@ -234,16 +233,24 @@ class CheckpointWriter(Actor):
         try:
             if self._unsaved:
                 log.append(self._unsaved)
-                self._unsaved.clear()
                 self._raw, unsaved = None, 0
             if checkpoint.done == len(self._calls) and 0 < log.record_bytes <= config.fold_bytes:
-                fold(checkpoint, log, self._raw)
+                self._fold(checkpoint, log)
         except OSError as error:
-            if unsaved:
-                warnings.append(_unsaved_warning(log.path, unsaved, error))
+            warnings.append(_unsaved_warning(log.path, unsaved, error))
         finally:
             log.close()
         return CheckpointClosed(checkpoint.output, checkpoint.done - unsaved, tuple(warnings))
+
+    def _fold(self, checkpoint: Checkpoint, log: Log) -> None:
+        """Fold the file, if that is possible: all is saved as it is, and nothing may be lost by it now.
+
+        Calls that ran in this process may have changed their arguments. The file shows them
+        as they were, and so is left alone then.
+        """
+        with contextlib.suppress(Exception):
+            if fingerprint(self._identity, self._calls) == log.fingerprint:
+                fold(checkpoint, log, self._raw)
 
 
 def _unsaved_warning(path: str, count: int, error: OSError) -> CheckpointFailedWarning:

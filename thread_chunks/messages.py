@@ -133,14 +133,6 @@ class GetFunction:
 
 
 @dataclass(frozen=True, slots=True)
-class SetFunction:
-    """Hold this function from now on."""
-
-    func: Callable[..., Any]
-    """The function."""
-
-
-@dataclass(frozen=True, slots=True)
 class RunChunk:
     """Run these calls one after another."""
 
@@ -155,13 +147,21 @@ class RunChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerJoined:
+    """The worker joined and gets ready, in a way that can be ended from outside; others tell nothing yet."""
+
+    worker: WorkerRef
+    """Who."""
+    kill: Callable[[], None]
+    """Ends whatever its process does, at once; may be called from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReady:
     """The worker joined and waits for its first chunk."""
 
     worker: WorkerRef
     """Who."""
-    kill: Callable[[], None] | None
-    """Ends the running call from any thread, at once; ``None`` if nothing can."""
     takes_chunks: bool
     """Whether it can hand back what it has not started while a call runs; others get one call at a time."""
 
@@ -234,7 +234,10 @@ class SaveResults:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """The writer's note to itself, queued behind every result already waiting: commit them as one group."""
+    """The writer's note to itself, queued behind every result already waiting: commit them as one group.
+
+    Now and then the supervisor sends one: what could not be saved is tried again though nothing new comes.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from .messages import (
     JoinRun,
     Outcome,
     RunChunk,
+    WorkerJoined,
     WorkerStopped,
 )
 from .worker import Worker, failed_call
@@ -57,6 +58,7 @@ class ProcessWorker(Worker):
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
         super().__init__(func)
         self._child: ChildProcess | None = None
+        self._is_killed = False
 
     def on_start(self) -> None:
         """Block Ctrl-C in this thread, so that children are born with it blocked."""
@@ -104,12 +106,16 @@ class ProcessWorker(Worker):
         return type(self).execute is ProcessWorker.execute
 
     def _join(self, message: JoinRun) -> None:
-        self._run = message
+        self._run, self._is_killed = message, False
+        self._report(WorkerJoined(self.actor_ref, self._killer()))
         try:
             if message.func is None:
                 self._ready_child()
             else:
                 self._loaded_child(message.func)
+        except NotStartedError as error:
+            self._died(error)
+            return
         except WorkerDiedError as error:
             self._died(error)
         super()._join(message)
@@ -134,6 +140,7 @@ class ProcessWorker(Worker):
 
     def _killer(self) -> Callable[[], None]:
         def kill() -> None:
+            self._is_killed = True
             child = self._child
             if child is not None:
                 child.kill()
@@ -146,6 +153,8 @@ class ProcessWorker(Worker):
             self._end_child()
         if self._child is None:
             self._child = ChildProcess(self._run.threads if self._run else 1)
+        if self._is_killed:  # a kill from another thread may have come before there was a child
+            self._child.kill()
         self._child.prepare()
         return self._child
 

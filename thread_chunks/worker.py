@@ -8,7 +8,6 @@ A worker knows its supervisor's address and the messages, not the plan behind
 them and nothing of checkpoints.
 """
 
-import functools
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,7 +30,6 @@ from .messages import (
     Outcome,
     Result,
     RunChunk,
-    SetFunction,
     WorkerDied,
     WorkerReady,
     WorkerStopped,
@@ -67,11 +65,6 @@ class Worker(Actor):
 
     can_kill: ClassVar[bool] = False
     needs_pickle: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "on_start" in cls.__dict__:
-            cls.on_start = _contained(cls.on_start)  # type: ignore[assignment, method-assign]
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; who sent it learns of an error that will end this actor."""
@@ -181,8 +174,6 @@ class Worker(Actor):
                 self._join(message)
             case LeaveRun(supervisor):
                 self._run = None if self._is_in_run_of(supervisor) else self._run
-            case SetFunction(func):
-                self.set_func(func)
             case GetFunction():
                 return self.get_func()
             case _:
@@ -206,16 +197,12 @@ class Worker(Actor):
         self._run = message
         if message.func is not None:
             self.set_func(message.func)
-        self._report(WorkerReady(self.actor_ref, self._killer(), self._takes_chunks))
+        self._report(WorkerReady(self.actor_ref, self._takes_chunks))
 
     @property
     def _takes_chunks(self) -> bool:
         """Whether calls behind a long one can be handed back while it runs."""
         return False
-
-    def _killer(self) -> Callable[[], None] | None:
-        """Return what ends a running call from any thread, if this kind of worker can."""
-        return None
 
     def _died(self, error: WorkerDiedError) -> None:
         """Report the death of this worker's process: what it ran is suspect."""
@@ -282,22 +269,6 @@ class ThreadWorker(Worker):
     >>> worker.run("label", 21)
     ('label', 42)
     """
-
-
-def _contained(on_start: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Let only exceptions out of a start hook: at an exit, pykka would take the dead actor for a living one."""
-
-    @functools.wraps(on_start)
-    def contained(self: Any) -> None:
-        try:
-            on_start(self)
-        except Exception:
-            raise
-        except BaseException as error:
-            msg = f"{type(self).__name__}.on_start ended with {error!r}"
-            raise RuntimeError(msg) from error
-
-    return contained
 
 
 def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:

@@ -86,6 +86,7 @@ class Sweep:
         }
         with warnings.catch_warnings(record=True) as outcome.caught, self.patch.context() as patch:
             warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)  # of itertools objects in closures of tests
             patch.setattr(thread_chunks._log, "os", disk)
             try:
                 outcome.outputs = chunk(f, rows, **(usual | options))
