@@ -25,6 +25,10 @@ import pytest
 
 from thread_chunks import config
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Whoever starts the tests in the background ignores Ctrl-C, and programs would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TEST_SECONDS = 90
 PROGRAM_SECONDS = 40.0
 

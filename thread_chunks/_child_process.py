@@ -334,4 +334,6 @@ def _describe_exit(code: int) -> str:
             f"was killed by {name}: often the system's out-of-memory killer; "
             "a smaller chunk_size needs less memory"
         )
+    if code == -signal.SIGSEGV:
+        return f"was killed by {name}: run the script with python -X faulthandler to see where it crashed"
     return f"was killed by {name}"

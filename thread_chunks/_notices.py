@@ -30,11 +30,12 @@ def add_note(error: BaseException, text: str) -> None:
 
 
 def short(path: str) -> str:
-    """Return the shorter way to write a path, from here or from the root."""
+    """Return a path as seen from here, if it lies below; else whole."""
     try:
-        return min(os.path.relpath(path), path, key=len)
+        seen = os.path.relpath(path)
     except OSError:  # the working directory was removed
         return path
+    return path if seen.startswith(os.pardir) else seen
 
 
 def failed_save(path: str | None, error: Exception) -> CheckpointFailedWarning:

@@ -27,7 +27,7 @@ from ._parameters import shown
 from ._pool import Pool, pickle_function
 from ._supervisor import Crew, Supervisor
 from ._writer import CheckpointWriter
-from .errors import CallTimeoutError, Failure, RunStoppedError, WorkerDiedError
+from .errors import CallTimeoutError, CheckpointError, Failure, RunStoppedError, WorkerDiedError
 from .messages import (
     CallFailed,
     CheckpointClosed,
@@ -335,6 +335,8 @@ class _Run:
         if isinstance(error, (WorkerDiedError, CallTimeoutError)) and error.parameters is None:
             error.index, error.parameters = failed.index, parameters
         add_note(error, f"in call {failed.index}, with parameters {shown(parameters)}")
+        if isinstance(error, MemoryError):
+            add_note(error, "a smaller chunk_size needs less memory")
         return error
 
     def _explain(self, error: BaseException) -> None:
@@ -348,7 +350,11 @@ class _Run:
                 error.__cause__ = event.error.__cause__
 
     def _note_what_is_safe(self, error: BaseException) -> None:
-        if self._job.path is None or self._saved is None:
+        if self._job.path is None:
+            return
+        if self._saved is None:
+            if isinstance(error, OSError) and not isinstance(error, CheckpointError):
+                add_note(error, f"the checkpoint {self._job.path} cannot be used, so no call was run")
             return
         saved = f"at least {self._saved}" if self._closed is None else str(self._closed.saved)
         add_note(
@@ -356,6 +362,8 @@ class _Run:
             f"{saved} of {len(self._job.calls)} results are safe in {short(self._job.path)}; "
             "make the same call again to go on from there",
         )
+        if self._unsaved and (self._closed is None or self._closed.warnings):
+            add_note(error, f"{len(self._unsaved)} more were computed and could not be saved")
 
 
 def _ask_briefly(actor: "pykka.ActorRef[Any]", message: Any) -> None:

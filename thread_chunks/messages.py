@@ -6,6 +6,7 @@
       │ ask OpenCheckpoint ─────────────────────────────────────────────▶ │
       │ ◀─ CheckpointOpened ───────────────────────────────────────────── │
       │ StartRun ─────▶ │ JoinRun ───────────────▶ │                      │
+      │                 │ ◀─────────── WorkerJoined │ (its child starts)   │
       │                 │ ◀──────────── WorkerReady │                      │
       │                 │ RunChunk ──────────────▶ │ execute(f, *args)    │
       │                 │ ◀────────── CallsFinished │ (as results come)    │

@@ -18,7 +18,7 @@ import pykka
 
 from . import _child
 from ._actor import Actor
-from .errors import WorkerDiedError
+from .errors import CallTimeoutError, WorkerDiedError
 from .messages import (
     NOT_PICKLED,
     Call,
@@ -279,5 +279,7 @@ def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:
 
 def failed_call(index: int, error: BaseException) -> FailedCall:
     """Wrap what a call raised in this process; its traceback starts at the user's code."""
+    if isinstance(error, CallTimeoutError):
+        error.with_traceback(None)  # where we waited for it tells nobody anything
     _, _, text = _child.describe(error)
     return FailedCall(index, error, text)
