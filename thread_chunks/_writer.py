@@ -237,7 +237,8 @@ class CheckpointWriter(Actor):
             if checkpoint.done == len(self._calls) and 0 < log.record_bytes <= config.fold_bytes:
                 self._fold(checkpoint, log)
         except OSError as error:
-            warnings.append(_unsaved_warning(log.path, unsaved, error))
+            if unsaved:
+                warnings.append(_unsaved_warning(log.path, unsaved, error))
         finally:
             log.close()
         return CheckpointClosed(checkpoint.output, checkpoint.done - unsaved, tuple(warnings))
