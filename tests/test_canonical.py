@@ -358,7 +358,7 @@ ELSEWHERE = """
     import numpy as np, pandas as pd
     from thread_chunks._canonical import form
     from thread_chunks._identity import fingerprint, identify
-    from thread_chunks.messages import Call
+    from thread_chunks._parameters import read_calls
 
     class Colour(enum.Enum):
         RED = "red"
@@ -395,8 +395,10 @@ ELSEWHERE = """
     for each in (function, lambda x: {"a", "b", x}, functools.partial(function, set(names)), Settings(1.0, set(names))):
         identity = identify(each)
         print(identity.name, identity.key.hex(), identity.code)
-        print(fingerprint(identity, [Call(0, (value,), {"y": value}) for value in values]).hex())
-    print(fingerprint(identify(function), [Call(n, (n, str(n), n / 7, None, 1j * n), {}) for n in range(99)]).hex())
+        rows = [row for value in values for row in ((value,), {"y": value})]
+        print(fingerprint(identity, read_calls(rows)[1]).hex())
+    rows = [(n, str(n), n / 7, None, 1j * n) for n in range(99)]
+    print(fingerprint(identify(function), read_calls(rows)[1]).hex())
 """
 
 

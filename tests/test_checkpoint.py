@@ -3,9 +3,10 @@
 import os
 import pickle
 import stat
+from collections import UserList, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -375,6 +376,74 @@ def test_run_resumes_from_a_checkpoint_made_by_hand(folder: Path) -> None:
 
     assert chunk(noted_square, [[1], [2]], path=path, chunk_size=1) == [1, "mine"]
     assert noted(folder / "log") == ["1"]
+
+
+class Point(NamedTuple):
+    x: int
+    y: str
+
+
+class Row(list[Any]):
+    """A list that knows more than its entries."""
+
+    name = "none"
+
+
+def _named(entries: list[Any], name: str) -> Row:
+    row = Row(entries)
+    row.name = name
+    return row
+
+
+ROWS: dict[str, list[Any]] = {
+    "lists": [[1, "a"], [2, "b"]],
+    "tuples": [(1, "a"), (2, "b")],
+    "both": [(1, "a"), [2, "b"]],
+    "of other lengths": [[], [1], [1, 2, 3]],
+    "empty": [[], []],
+    "none": [],
+    "keywords": [{"x": 1}, {"y": 2}],
+    "all kinds of values": [
+        [None, True, 1, 1.5, 2j, "text", b"bytes"],
+        [False, 0, -0.0, "", b"", 10**30, "ü"],
+    ],
+    "not a number": [[float("inf"), 1], [2.0, float("-inf")]],
+    "named tuples": [Point(1, "a"), Point(2, "b")],
+    "ranges": [range(2), range(3, 9, 2)],
+    "deques": [deque([1, 2]), deque([3])],
+    "user lists": [UserList([1]), UserList([2])],
+    "own lists": [_named([1], "one"), _named([2], "two")],
+    "nested": [[[1, 2], (3,)], [{"a": [4]}, None]],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_checkpoint_shows_the_parameters_as_they_were_given(
+    name: str, is_finished: bool, folder: Path
+) -> None:
+    """Whatever the rows are, the file gives back the same ones: equal, of the same types, in a new list."""
+    path = folder / "c.pkl"
+
+    def accept(*args: Any, **kwargs: Any) -> int:
+        if not is_finished:
+            raise OSError
+        return len(args) + len(kwargs)
+
+    rows = ROWS[name]
+    for _ in range(2):
+        chunk(accept, rows, chunk_size=1, path=path, worker=ThreadWorker, on_error="return")
+    for checkpoint in (Checkpoint.load(path), pickle.loads(pickle.dumps(Checkpoint.load(path)))):
+        assert checkpoint.parameters == rows
+        assert list(map(type, checkpoint.parameters)) == list(map(type, rows))
+        assert [list(map(type, row)) for row in checkpoint.parameters] == [
+            list(map(type, row)) for row in rows
+        ]
+        assert [getattr(row, "name", None) for row in checkpoint.parameters] == [
+            getattr(row, "name", None) for row in rows
+        ]
+        assert len(checkpoint.output) == len(checkpoint.completed) == len(rows)
+        assert f"of {len(rows)} calls" in repr(checkpoint)
 
 
 def test_checkpoint_can_be_pickled_and_copied(path: Path) -> None:

@@ -1,14 +1,14 @@
 """One child interpreter: what is sent to it, what comes back, and how it ends."""
 
 import os
+import pickle
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,18 @@ import numpy as np
 import pytest
 from conftest import Programs, children, is_living, note, noted, wait_for, wait_until
 
-from thread_chunks import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError, _child, config
+from thread_chunks import (
+    CallTimeoutError,
+    RemoteError,
+    RemoteTraceback,
+    WorkerDiedError,
+    _child,
+    _wire,
+    config,
+)
 from thread_chunks._child_process import THREAD_VARIABLES, ChildProcess, NotStartedError, UnreadableError
 from thread_chunks._parameters import read_calls
-from thread_chunks.messages import FailedCall, Outcome, Result
+from thread_chunks.messages import NOT_PICKLED, FailedCall, Outcome, Results
 
 LEASE = 1000.0
 GRACE = 2.0
@@ -42,23 +50,48 @@ def batches(
 ) -> list[tuple[tuple[Outcome, ...], bool, tuple[int, ...], int]]:
     """Run calls of a function and return everything that arrives, as it arrives."""
     child.load(func)
-    lease = options.pop("lease", LEASE)
-    return list(
-        child.run(tuple(read_calls(entries)[1]), lease, **{"timeout": None, "durable": True, **options})
-    )
+    return list(arriving(child, *entries, **options))
+
+
+def arriving(
+    child: ChildProcess, *entries: Any, lease: float = LEASE, **options: Any
+) -> Iterator[tuple[tuple[Outcome, ...], bool, tuple[int, ...], int]]:
+    """Run calls of the loaded function; what arrives is handed on as it arrives."""
+    indices, calls = range(len(entries)), read_calls(entries)[1]
+    options = {"timeout": None, "durable": True, **options}
+    return child.run(indices, calls.rows_of(indices), lease, **options)
 
 
 def run(child: ChildProcess, func: Callable[..., Any], *entries: Any, **options: Any) -> list[Outcome]:
-    """Run calls of a function and return their outcomes."""
-    return [outcome for outcomes, *_ in batches(child, func, *entries, **options) for outcome in outcomes]
+    """Run calls of a function and return the outcome of each."""
+    parts = batches(child, func, *entries, **options)
+    return [each for outcomes, *_ in parts for each in one_by_one(outcomes)]
+
+
+def one_by_one(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Take groups apart: one outcome for each call."""
+    for outcome in outcomes:
+        if isinstance(outcome, FailedCall) or len(outcome.indices) == 1:
+            yield outcome
+            continue
+        for index, output, seconds in zip(outcome.indices, outcome.outputs, outcome.seconds, strict=True):
+            yield Results((index,), [output], (seconds,), NOT_PICKLED)
+
+
+def places(outcomes: Iterable[Outcome]) -> list[int]:
+    """Return which calls the outcomes are of, in order."""
+    return [
+        outcome.index if isinstance(outcome, FailedCall) else outcome.indices[0]
+        for outcome in one_by_one(outcomes)
+    ]
 
 
 def outputs(child: ChildProcess, func: Callable[..., Any], *entries: Any, **options: Any) -> list[Any]:
     """Run calls that return."""
     outcomes = run(child, func, *entries, **options)
-    assert [outcome.index for outcome in outcomes] == list(range(len(entries)))
-    assert all(isinstance(outcome, Result) for outcome in outcomes), outcomes
-    return [outcome.output for outcome in outcomes if isinstance(outcome, Result)]
+    assert places(outcomes) == list(range(len(entries)))
+    assert all(isinstance(outcome, Results) for outcome in outcomes), outcomes
+    return [outcome.outputs[0] for outcome in outcomes if isinstance(outcome, Results)]
 
 
 def failure(child: ChildProcess, func: Callable[..., Any], *entries: Any) -> FailedCall:
@@ -112,20 +145,40 @@ def test_child_keeps_what_a_function_remembers(child: ChildProcess) -> None:
 
 def test_child_keeps_the_pickled_result_when_it_will_be_saved(child: ChildProcess) -> None:
     """A result comes with its pickle, ready to be written; nobody keeps one that is not saved."""
-    import pickle  # noqa: PLC0415 - of this test alone
-
     array = np.arange(100_000.0)
     (saved,) = run(child, lambda: array, [])
-    assert isinstance(saved, Result)
-    main, buffers = saved.payload
+    assert isinstance(saved, Results)
+    columns, main, buffers = saved.pickled
     assert len(main) < 1000
     assert [len(buffer) for buffer in buffers] == [array.nbytes]
+    assert saved.pickled.size == len(main) + array.nbytes
+    assert columns == _wire.single(0, saved.seconds[0], main, buffers)
     np.testing.assert_array_equal(pickle.loads(main, buffers=buffers), array)
     (kept,) = run(child, lambda: array, [], durable=False)
-    assert isinstance(kept, Result)
-    assert kept.payload == (b"", ())
-    np.testing.assert_array_equal(kept.output, array)
-    assert kept.output.flags.writeable
+    assert isinstance(kept, Results)
+    assert kept.pickled == NOT_PICKLED
+    np.testing.assert_array_equal(kept.outputs[0], array)
+    assert kept.outputs[0].flags.writeable
+
+
+def test_child_keeps_the_pickles_of_short_calls_side_by_side(child: ChildProcess) -> None:
+    """Many results that arrive together are kept as they were pickled: each by itself, its columns beside it."""
+    func: Callable[[int], Any] = lambda x: (x, "text") if x % 3 else x  # noqa: E731 - so that it travels by value
+    parts = batches(child, func, *[[number] for number in range(500)])
+    groups = [outcome for outcomes, *_ in parts for outcome in outcomes if isinstance(outcome, Results)]
+    assert places(groups) == list(range(500))
+    for group in groups:
+        indices, seconds, sizes, checksums = map(list, _wire.unpack(group.pickled.columns))
+        pickles = _wire.parts(group.pickled.body, sizes)
+        assert (indices, seconds) == (list(group.indices), list(group.seconds))
+        assert [_wire.checksum(each, ()) for each in pickles] == checksums
+        assert sum(sizes) == len(group.pickled.body) == group.pickled.size
+        assert [pickle.loads(each) for each in pickles] == group.outputs == list(map(func, indices))
+        assert group.pickled.buffers == ()
+    quick = batches(child, func, *[[number] for number in range(500)], durable=False)
+    assert {
+        outcome.pickled for outcomes, *_ in quick for outcome in outcomes if isinstance(outcome, Results)
+    } == {NOT_PICKLED}
 
 
 def test_child_measures_seconds_and_bytes(child: ChildProcess) -> None:
@@ -133,7 +186,7 @@ def test_child_measures_seconds_and_bytes(child: ChildProcess) -> None:
     *_, (outcomes, is_last, _, moved) = batches(child, len, [b"x" * 500_000], [b"y" * 500_000])
     assert is_last
     assert 1_000_000 < moved < 1_100_000
-    assert all(isinstance(each, Result) and each.seconds >= 0 for each in outcomes)
+    assert all(isinstance(each, Results) and min(each.seconds) >= 0 for each in outcomes)
 
 
 def test_child_hands_results_back_as_they_come(child: ChildProcess, tmp_path: Path) -> None:
@@ -145,12 +198,12 @@ def test_child_hands_results_back_as_they_come(child: ChildProcess, tmp_path: Pa
         return x
 
     child.load(second_waits)
-    arriving = child.run(tuple(read_calls([[0], [1]])[1]), LEASE, timeout=None, durable=True)
-    outcomes, is_last, *_ = next(arriving)
-    assert [outcome.index for outcome in outcomes] == [0]
+    parts = arriving(child, [0], [1])
+    outcomes, is_last, *_ = next(parts)
+    assert places(outcomes) == [0]
     assert not is_last
     (tmp_path / "go").touch()
-    assert [outcome.index for outcomes, *_ in arriving for outcome in outcomes] == [1]
+    assert [index for outcomes, *_ in parts for index in places(outcomes)] == [1]
 
 
 def test_child_hands_back_unstarted_calls_when_its_lease_is_over(child: ChildProcess, tmp_path: Path) -> None:
@@ -162,12 +215,12 @@ def test_child_hands_back_unstarted_calls_when_its_lease_is_over(child: ChildPro
         return x
 
     child.load(first_waits)
-    arriving = child.run(tuple(read_calls([[0], [1], [2]])[1]), 0.05, timeout=None, durable=True)
-    outcomes, is_last, returned, _ = next(arriving)
+    parts = arriving(child, [0], [1], [2], lease=0.05)
+    outcomes, is_last, returned, _ = next(parts)
     assert (outcomes, is_last, returned) == ((), False, (1, 2))
     (tmp_path / "go").touch()
-    rest = list(arriving)
-    assert [outcome.index for outcomes, *_ in rest for outcome in outcomes] == [0]
+    rest = list(parts)
+    assert [index for outcomes, *_ in rest for index in places(outcomes)] == [0]
     assert [index for _, _, returned, _ in rest for index in returned] == []
     assert rest[-1][1]
     assert outputs(child, lambda x: x, [4]) == [4]
@@ -178,7 +231,7 @@ def test_child_hands_nothing_back_when_it_is_done_in_time(child: ChildProcess) -
     for _ in range(20):
         for lease in (0.001, LEASE):
             parts = batches(child, lambda x: x, *[[number] for number in range(50)], lease=lease)
-            run_or_returned = [outcome.index for outcomes, *_ in parts for outcome in outcomes]
+            run_or_returned = [index for outcomes, *_ in parts for index in places(outcomes)]
             run_or_returned += [index for _, _, returned, _ in parts for index in returned]
             assert sorted(run_or_returned) == list(range(50))
             if lease == LEASE:
@@ -192,9 +245,9 @@ def test_child_starts_no_further_call_when_one_raised_and_errors_stop_the_run(ch
         return 1 // (1 - x)
 
     stopped = run(child, fail_at_one, [0], [1], [2], stops_at_failure=True)
-    assert [outcome.index for outcome in stopped] == [0, 1]
+    assert places(stopped) == [0, 1]
     everything = run(child, fail_at_one, [0], [1], [2])
-    assert [isinstance(outcome, Result) for outcome in everything] == [True, False, True]
+    assert [isinstance(outcome, Results) for outcome in everything] == [True, False, True]
 
 
 def test_child_returns_large_arguments_and_results(child: ChildProcess) -> None:
@@ -207,7 +260,7 @@ def test_child_returns_large_arguments_and_results(child: ChildProcess) -> None:
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 1500])
 def test_child_returns_many_buffers(child: ChildProcess, count: int) -> None:
     """A result of very many large arrays comes back whole."""
-    size = _child.OUT_OF_BAND_BYTES
+    size = _wire.OUT_OF_BAND_BYTES
     (back,) = outputs(child, lambda: [np.full(size, number % 251, np.uint8) for number in range(count)], [])
     assert [int(array[0]) for array in back] == [number % 251 for number in range(count)]
     assert {array.nbytes for array in back} == {size}
@@ -235,6 +288,37 @@ def test_child_starts_without_its_own_folder_on_the_path() -> None:
     child = ChildProcess(1)
     assert str(Path(_child.__file__).parent) not in outputs(child, lambda: sys.path, [])[0]
     child.stop(GRACE)
+
+
+def test_child_loads_only_what_it_needs(child: ChildProcess) -> None:
+    """A child that runs a function of a library starts with its own rooms, and without the package or anything slow."""
+    (loaded,) = outputs(child, eval, ["set(__import__('sys').modules)"])
+    rooms = {"thread_chunks._child", "thread_chunks._code", "thread_chunks._wire"}
+    assert {name for name in loaded if name.startswith("thread_chunks")} == rooms
+    slow = {
+        "asyncio",
+        "cloudpickle",
+        "dataclasses",
+        "inspect",
+        "logging",
+        "numpy",
+        "pykka",
+        "socket",
+        "subprocess",
+    }
+    assert not slow & loaded
+
+
+def test_child_imports_the_whole_package_when_a_call_does(child: ChildProcess) -> None:
+    """A call may use this package like any other program: the child's start leaves no half of it behind."""
+    first = "(__import__('thread_chunks').__file__, __import__('thread_chunks').__all__)"
+    again = "__import__('thread_chunks').chunk(abs, [[-1], [-2]], chunk_size=1, progress_bar=False)"
+    import thread_chunks  # noqa: PLC0415 - of this test alone
+
+    assert outputs(child, eval, [first], [again]) == [
+        (thread_chunks.__file__, thread_chunks.__all__),
+        [1, 2],
+    ]
 
 
 def test_child_limits_the_threads_of_numerical_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,6 +444,7 @@ def test_child_names_the_exception_that_a_stand_in_stands_for(child: ChildProces
         pytest.param("arrives", "ValueError", id="cannot-be-unpickled"),
         pytest.param("exits", "SystemExit", id="exits-when-unpickled"),
         pytest.param("deep", "", id="too-deep"),
+        pytest.param("unhashable", "TypeError", id="class-without-a-hash"),
     ],
 )
 def test_child_fails_a_call_alone_when_its_result_does_not_travel(
@@ -368,6 +453,9 @@ def test_child_fails_a_call_alone_when_its_result_does_not_travel(
     """A result that cannot be pickled or unpickled fails its own call, and the others return."""
 
     def make(kind: str) -> Any:
+        class Equal(type):
+            __hash__ = None  # type: ignore[assignment]  # its classes cannot be looked up in a set
+
         deep: list[Any] = []
         for _ in range(100_000 if kind == "deep" else 0):
             deep = [deep]
@@ -376,14 +464,101 @@ def test_child_fails_a_call_alone_when_its_result_does_not_travel(
             "arrives": CannotArrive(),
             "exits": ExitsOnArrival(),
         }
-        return {**made, "deep": deep, "fine": 1}[kind]
+        return {**made, "deep": deep, "unhashable": Equal("Made", (), {})(), "fine": 1}[kind]
 
     first, failed, last = run(child, make, ["fine"], [result], ["fine"])
-    assert isinstance(first, Result)
-    assert isinstance(last, Result)
+    assert isinstance(first, Results)
+    assert isinstance(last, Results)
     assert isinstance(failed, FailedCall)
     assert failed.index == 1
     assert name in f"{type(failed.exception).__name__} {failed.exception}"
+
+
+@pytest.mark.parametrize("kind", [str, bytes, list], ids=lambda kind: kind.__name__)
+def test_child_fails_a_call_alone_when_memory_is_too_small_for_its_pickle(
+    child: ChildProcess, kind: type
+) -> None:
+    """A result that fits into memory, but not twice, fails its own call; its process lives, and the next call returns."""
+
+    def make(size: int) -> Any:
+        import resource  # noqa: PLC0415 - in the child
+
+        made: Any = "x" * size if kind is str else b"x" * size
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        if size > 1000:
+            resource.setrlimit(resource.RLIMIT_AS, (used + size // 2, resource.RLIM_INFINITY))
+        return [made] if kind is list else made
+
+    first, failed, last = run(child, make, [10], [400_000_000], [10])
+    assert isinstance(first, Results)
+    assert isinstance(last, Results)
+    assert isinstance(failed, FailedCall)
+    assert "MemoryError" in f"{type(failed.exception).__name__} {failed.exception}"
+
+
+@pytest.mark.parametrize("kind", ["arrives", "exits"])
+def test_child_fails_a_call_alone_when_its_result_came_with_others(
+    child: ChildProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A result that cannot be unpickled costs its own call; those that came in the same group are kept, to be saved too."""
+    bad = {50, 51, 120}
+
+    def make(number: int) -> Any:
+        if number == 199:
+            note(tmp_path / "all ran", "")
+        trap: Exception = CannotArrive() if kind == "arrives" else ExitsOnArrival()
+        return bytes(8_000_000) if number == 0 else trap if number in bad else number
+
+    receive = child._receive
+    groups: list[list[int]] = []
+
+    def receive_late() -> list[Any]:
+        wait_for(tmp_path / "all ran")  # so that results pile up in the child, and come together
+        items = receive()
+        groups.extend(list(_wire.unpack(item[1])[0]) for item in items if item and item[0] == "results")
+        return items
+
+    child.load(make)
+    child._finish_loading()
+    monkeypatch.setattr(child, "_receive", receive_late)
+    outcomes = [each for part, *_ in arriving(child, *[[number] for number in range(200)]) for each in part]
+    assert places(outcomes) == list(range(200))
+    assert {each.index for each in outcomes if isinstance(each, FailedCall)} == bad
+    assert any(len(group) > 2 and bad & set(group) for group in groups), "none came with others"
+    for kept in [each for each in outcomes if isinstance(each, Results)]:
+        indices, _, sizes, checksums = map(list, _wire.unpack(kept.pickled.columns))
+        pickles = _wire.parts(kept.pickled.body, sizes)
+        assert list(map(pickle.loads, pickles)) == kept.outputs
+        assert [_wire.checksum(each, ()) for each in pickles] == checksums
+        assert indices == list(kept.indices)
+        assert kept.outputs == [index or bytes(8_000_000) for index in indices]
+
+
+def test_child_keeps_the_order_of_large_and_small_results(child: ChildProcess) -> None:
+    """Large results travel by themselves and small ones together, and all of them in the order of their calls."""
+    array = np.arange(float(_wire.OUT_OF_BAND_BYTES))
+    back = outputs(child, lambda n: (array + n) if n % 5 == 0 else "x" * 99_999 if n % 7 == 0 else n,
+                   *[[number] for number in range(60)])  # fmt: skip
+    for number, output in enumerate(back):
+        if number % 5 == 0:
+            np.testing.assert_array_equal(output, array + number)
+        else:
+            assert output == ("x" * 99_999 if number % 7 == 0 else number)
+
+
+def test_child_holds_large_arrays_of_its_function_once(child: ChildProcess) -> None:
+    """A function travels with the arrays it uses, large ones beside its pickle; in the child they can be written to."""
+    table, frozen = np.arange(1_000_000.0), np.ones(100_000)
+    frozen.flags.writeable = False
+
+    def look(place: int) -> tuple[float, float, bool]:
+        table[place] += 1
+        return float(table[place]), float(frozen.sum()), frozen.flags.writeable
+
+    expected = [(6.0, 100_000.0, False), (7.0, 100_000.0, False)]
+    assert outputs(child, look, [5], [5]) == expected
+    assert table[5] == 5
 
 
 # --- what does not travel there ---------------------------------------------------------------------
@@ -494,14 +669,14 @@ def test_child_keeps_outcomes_that_came_before_its_death(child: ChildProcess, tm
         return x
 
     child.load(die_at_two)
-    arriving = child.run(tuple(read_calls([[0], [1], [2], [3]])[1]), LEASE, timeout=None, durable=True)
+    parts = arriving(child, [0], [1], [2], [3])
     arrived: list[int] = []
     while len(arrived) < 2:
-        outcomes, *_ = next(arriving)
-        arrived += [outcome.index for outcome in outcomes]
+        outcomes, *_ = next(parts)
+        arrived += places(outcomes)
     (tmp_path / "arrived").touch()
     with pytest.raises(WorkerDiedError):
-        list(arriving)
+        list(parts)
     assert arrived == [0, 1]
 
 
@@ -663,8 +838,8 @@ def test_stop_kills_a_child_that_is_busy() -> None:
         return x
 
     child.load(second_hangs)
-    outcomes, *_ = next(child.run(tuple(read_calls([[0], [1]])[1]), LEASE, timeout=None, durable=True))
-    assert [outcome.index for outcome in outcomes] == [0]
+    outcomes, *_ = next(arriving(child, [0], [1]))
+    assert places(outcomes) == [0]
     child.stop(0.05)
     assert child._process.returncode == -9
 
@@ -701,9 +876,13 @@ PARENT = """
         child.prepare()
         child.load(func)
         if func is idle:
-            list(child.run(tuple(read_calls([[path]])[1]), 1000.0, timeout=None, durable=True))
+            run(child, path)
             time.sleep(600)
-        list(child.run(tuple(read_calls([[path]])[1]), 1000.0, timeout=None, durable=True))
+        run(child, path)
+
+    def run(child, path):
+        rows = read_calls([[path]])[1].rows_of(range(1))
+        list(child.run(range(1), rows, 1000.0, timeout=None, durable=True))
 
     def idle(path):
         open(path, "w").write(str(os.getpid()))
@@ -728,63 +907,6 @@ def noted_pid(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-# --- framing -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        None,
-        0,
-        "text",
-        [1, None],
-        b"x" * 200_000,
-        ("kind", [bytearray(b"y" * 100_000)] * 3),
-        list(range(50_000)),
-    ],
-    ids=lambda message: type(message).__name__,
-)
-def test_messages_arrive_as_they_were_sent(message: Any) -> None:
-    """Any message comes out at the other end as it went in, and what follows it too."""
-    one, other = socket.socketpair()
-    with one, other:
-        sender = threading.Thread(target=lambda: [_child.send(one, each) for each in (message, "next")])
-        sender.start()
-        assert _child.receive(other) == message
-        assert _child.receive(other) == "next"
-        sender.join(20)
-
-
-def test_receive_says_when_the_other_end_is_gone() -> None:
-    """A conversation that ends, even in the middle of a message, is an end of file."""
-    for content in (b"", b"\x01", b"\x01\x00\x00\x00" + b"\x10" + bytes(7) + b"half"):
-        one, other = socket.socketpair()
-        with other:
-            one.sendall(content)
-            one.close()
-            with pytest.raises(EOFError):
-                _child.receive(other)
-
-
-def test_dump_keeps_large_buffers_out_of_band() -> None:
-    """Large contiguous buffers are not copied; small and scattered ones travel inside the pickle."""
-    large = np.zeros(_child.OUT_OF_BAND_BYTES, np.uint8)
-    assert [
-        len(buffers) for _, buffers in map(_child.dump, (large, large[:-1], large[::2], [large] * 2))
-    ] == [1, 0, 0, 1]
-    main, buffers = _child.dump([large, large.copy()])
-    assert len(main) < 1000
-    assert len(buffers) == 2
-
-
-def test_dump_takes_by_value_what_pickle_cannot() -> None:
-    """Lambdas and local classes are results, too."""
-    import cloudpickle  # noqa: PLC0415 - of this test alone
-
-    main, buffers = _child.dump(lambda x: x + 1)
-    assert cloudpickle.loads(main, buffers=buffers)(1) == 2
-
-
 # --- what a call may do to its own process -----------------------------------------------------------
 
 
@@ -799,7 +921,7 @@ def test_kill_ends_what_the_call_had_started(tmp_path: Path) -> None:
     child = ChildProcess(1)
     child.load(starts_another)
     with pytest.raises(CallTimeoutError):
-        list(child.run(tuple(read_calls([[]])[1]), LEASE, timeout=1.0, durable=False))
+        list(arriving(child, [], timeout=1.0, durable=False))
     child.stop(GRACE)
     (other,) = noted(tmp_path / "pid")
     wait_until(lambda: not is_living(int(other)), what="the end of the program that the call had started")

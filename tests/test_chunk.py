@@ -19,9 +19,11 @@ from thread_chunks import (
     CallTimeoutError,
     Checkpoint,
     Failure,
+    ProcessWorker,
     RemoteError,
     RemoteTraceback,
     ThreadWorker,
+    Worker,
     WorkerDiedError,
     chunk,
 )
@@ -324,7 +326,8 @@ def test_chunk_starts_no_further_call_when_one_raised(tmp_path: Path) -> None:
         return index
 
     def release() -> None:
-        wait_until(lambda: path.exists() and 1 in Checkpoint.load(path).failures)
+        wait_until(lambda: path.exists() and path.stat().st_size, what="a file that is begun")
+        wait_until(lambda: 1 in Checkpoint.load(path).failures)
         (tmp_path / "go on").touch()
 
     thread = threading.Thread(target=release)
@@ -604,6 +607,68 @@ def test_on_result_is_called_when_the_result_is_in_the_file(tmp_path: Path) -> N
 
     outputs = chunk(lambda n: n * n, [[n] for n in range(20)], chunk_size=2, path=path, on_result=on_result)
     assert sorted(seen) == list(enumerate(outputs))
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_on_result_is_called_once_for_each_of_thousands_of_short_calls(
+    is_saved: bool, tmp_path: Path
+) -> None:
+    """Results that came and were saved in groups are reported one by one, each with its own index and output."""
+    path = tmp_path / "c.pkl"
+    seen: list[tuple[int, str]] = []
+
+    def on_result(index: int, output: str) -> None:
+        seen.append((index, output))
+        if is_saved and len(seen) % 1000 == 1:
+            assert Checkpoint.load(path).output[index] == output
+
+    outputs = chunk(
+        str, [[n] for n in range(5000)], chunk_size=2, path=path if is_saved else None, on_result=on_result
+    )
+    assert outputs == [str(n) for n in range(5000)]
+    assert len(seen) == 5000
+    assert sorted(seen) == sorted(enumerate(outputs))
+
+
+def test_on_result_stops_the_run_when_it_raises_in_the_middle_of_a_group(tmp_path: Path) -> None:
+    """An exception of `on_result` reaches the caller at once, and all that was saved with that result stays saved."""
+    path = tmp_path / "c.pkl"
+    seen: list[int] = []
+
+    def on_result(index: int, output: int) -> None:
+        seen.append(index)
+        if len(seen) == 1234:
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        chunk(abs, [[-n] for n in range(5000)], chunk_size=2, path=path, on_result=on_result)
+    assert len(seen) == 1234
+    checkpoint = Checkpoint.load(path)
+    assert all(checkpoint.completed[index] for index in seen)
+    assert chunk(abs, [[-n] for n in range(5000)], chunk_size=2, path=path) == list(range(5000))
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+def test_chunk_fails_only_the_bad_ones_of_thousands_of_short_calls(
+    worker: type[Worker], tmp_path: Path
+) -> None:
+    """Calls that raise among many that return, in whatever groups, fail alone, and the others are saved."""
+    path = tmp_path / "c.pkl"
+    bad = {0, 1, 777, 2500, 2501, 2999}
+
+    def picky(n: int) -> int:
+        if n in bad:
+            raise OSError(n)
+        return n
+
+    outputs = chunk(
+        picky, [[n] for n in range(3000)], chunk_size=2, path=path, on_error="return", worker=worker
+    )
+    assert {n for n, output in enumerate(outputs) if isinstance(output, Failure)} == bad
+    assert all(output == n for n, output in enumerate(outputs) if n not in bad)
+    checkpoint = Checkpoint.load(path)
+    assert {n for n, is_completed in enumerate(checkpoint.completed) if not is_completed} == bad
+    assert set(checkpoint.failures) == bad
 
 
 def test_on_result_is_called_without_a_path() -> None:

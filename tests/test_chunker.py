@@ -1,6 +1,7 @@
 """`Chunker`: workers that are kept between calls."""
 
 import gc
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -274,6 +275,38 @@ def test_as_completed_yields_results_that_are_in_the_file(tmp_path: Path) -> Non
             checkpoint = Checkpoint.load(path)
             assert checkpoint.completed[index]
             assert checkpoint.output[index] == output
+
+
+def test_as_completed_yields_each_of_thousands_of_short_calls_once(tmp_path: Path) -> None:
+    """Results that are saved in groups are yielded one by one, with their own index, and are in the file by then."""
+    path = tmp_path / "c.pkl"
+    count = 5000
+    with Chunker(double, chunk_size=2, path=path) as chunker:
+        seen: dict[int, int] = {}
+        for index, output in chunker.as_completed([[n] for n in range(count)]):
+            assert index not in seen
+            seen[index] = output
+            if len(seen) % 1000 == 1:
+                checkpoint = Checkpoint.load(path)
+                assert all(
+                    checkpoint.completed[each] and checkpoint.output[each] == seen[each] for each in seen
+                )
+        assert seen == {n: 2 * n for n in range(count)}
+        assert list(chunker.as_completed([[n] for n in range(count)])) == [(n, 2 * n) for n in range(count)]
+
+
+def test_as_completed_keeps_the_rest_of_a_group_when_the_loop_is_left(tmp_path: Path) -> None:
+    """Leaving the loop after one of many results that were saved together loses none of them."""
+    path = tmp_path / "c.pkl"
+    with Chunker(double, chunk_size=2, path=path) as chunker:
+        results = chunker.as_completed([[n] for n in range(3000)])
+        seen = dict(itertools.islice(results, 700))
+        results.close()
+        checkpoint = Checkpoint.load(path)
+        assert checkpoint.done >= 700
+        assert all(checkpoint.output[index] == output == 2 * index for index, output in seen.items())
+        rest = dict(chunker.as_completed([[n] for n in range(3000)]))
+    assert rest == {n: 2 * n for n in range(3000)}
 
 
 def test_as_completed_yields_resumed_results_first(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import pytest
 from conftest import Programs, children, members, note, noted, wait_for, wait_until
+from test_format import parsed
 
-from thread_chunks import Checkpoint, chunk
+from thread_chunks import Checkpoint, CheckpointDamagedWarning, chunk
+from thread_chunks._format import Group
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -178,3 +181,63 @@ def test_load_drops_a_torn_tail_with_a_warning_and_the_run_goes_on(programs: Pro
         checkpoint = Checkpoint.load(path)
     assert checkpoint.done == 1
     assert not members(process.pid)
+
+
+SHORT = """
+    import os, sys, time
+    from thread_chunks import chunk
+
+    kill_at = int(sys.argv[1])
+    told = os.open("told", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    ran = os.path.abspath("ran")
+    count = 0
+
+    def f(x):
+        if not kill_at:
+            with open(ran, "a") as file:
+                file.write(f"{x}\\n")
+        if kill_at == 10**6:
+            time.sleep(0.001)
+        return 3 * x
+
+    def on_result(index, output):
+        global count
+        count += 1
+        os.write(told, b"%d\\n" % index)
+        if count == kill_at:
+            os.kill(os.getpid(), 9)
+
+    outputs = chunk(f, [[n] for n in range(6000)], chunk_size=2, path="c.pkl", on_result=on_result, progress_bar=False)
+    assert outputs == [3 * n for n in range(6000)]
+"""
+
+
+@pytest.mark.parametrize("kill_at", [1, 300, 3000, 5999, "from outside"])
+def test_run_of_thousands_of_short_calls_resumes_when_it_was_killed_in_the_middle(
+    kill_at: int | str, programs: Programs
+) -> None:
+    """Short calls are saved in groups: after kill -9 all that were reported are there, and only what is missing is run."""
+    if isinstance(kill_at, int):
+        programs.run(SHORT, kill_at, code=-signal.SIGKILL)
+    else:
+        process = programs.start(SHORT, 10**6)
+        wait_until(lambda: len(noted(programs.folder / "told")) > 500)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        programs.expect_gone(process)
+    path = programs.folder / "c.pkl"
+    told = set(map(int, noted(programs.folder / "told")))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torn tail", CheckpointDamagedWarning)
+        checkpoint = Checkpoint.load(path)
+    saved = {index for index, is_completed in enumerate(checkpoint.completed) if is_completed}
+    assert told <= saved
+    assert all(checkpoint.output[index] == 3 * index for index in saved)
+    if len(saved) in range(500, 6000):
+        assert any(isinstance(record, Group) for record in parsed(path.read_bytes()).records)
+    programs.run(SHORT, 0, flags=("-W", "error", "-W", "ignore:.*torn tail"))
+    ran = sorted(map(int, noted(programs.folder / "ran")))
+    assert ran == sorted(set(range(6000)) - saved)
+    assert Checkpoint.load(path).output == [3 * n for n in range(6000)]
+    assert programs.run(SHORT, 0).stdout == ""
+    assert len(noted(programs.folder / "ran")) == len(ran)

@@ -8,7 +8,7 @@ import random
 import struct
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from thread_chunks import (
     CheckpointVersionError,
     NotACheckpointError,
     _format,
+    _wire,
 )
 from thread_chunks._format import (
     FAILURE,
@@ -31,6 +32,7 @@ from thread_chunks._format import (
     RESULT,
     Contents,
     Damage,
+    Group,
     Record,
     header_bytes,
     is_held,
@@ -51,15 +53,21 @@ RECORDS = [
 ]
 
 
-def laid_out(records: Sequence[Record], salt: bytes = SALT) -> bytes:
+def group(*results: tuple[int, float, bytes], code: int = 7) -> Group:
+    """Make a group of results ``(index, seconds, pickle)``."""
+    indices, seconds, pickles = zip(*results, strict=True)
+    return Group(code, *_wire.group(indices, seconds, pickles))
+
+
+def laid_out(records: Sequence[Record | Group], salt: bytes = SALT) -> bytes:
     return b"".join(map(bytes, record_pieces(records, salt)))
 
 
-def whole(records: Sequence[Record] = RECORDS) -> bytes:
+def whole(records: Sequence[Record | Group] = RECORDS) -> bytes:
     return START + laid_out(records)
 
 
-def bounds(records: Sequence[Record] = RECORDS) -> list[int]:
+def bounds(records: Sequence[Record | Group] = RECORDS) -> list[int]:
     """Return where each record begins, and where the last one ends."""
     return list(itertools.accumulate((len(laid_out([record])) for record in records), initial=len(START)))
 
@@ -72,12 +80,25 @@ def parsed(data: bytes) -> Contents:
         return read(file, "a.pkl")
 
 
-def plain(record: Record) -> tuple[Any, ...]:
+def plain(record: Record | Group) -> tuple[Any, ...]:
     """Return a record in types that compare by value."""
+    if isinstance(record, Group):
+        return record.code, bytes(record.columns), bytes(record.body)
     return (*record[:4], bytes(record.main), [bytes(buffer) for buffer in record.buffers])
 
 
-def expect(contents: Contents, records: Sequence[Record]) -> None:
+def singles(records: Iterable[Record | Group]) -> Iterator[tuple[Any, ...]]:
+    """Take groups apart: what is known of each call that ended, in types that compare by value."""
+    for record in records:
+        if isinstance(record, Record):
+            yield plain(record)
+            continue
+        indices, seconds, sizes, _ = _wire.unpack(record.columns)
+        for index, taken, main in zip(indices, seconds, _wire.parts(record.body, sizes), strict=True):
+            yield RESULT, index, taken, record.code, bytes(main), []
+
+
+def expect(contents: Contents, records: Sequence[Record | Group]) -> None:
     assert [plain(record) for record in contents.records] == [plain(record) for record in records]
     assert contents.head == HEAD
 
@@ -119,46 +140,60 @@ def test_read_unpickles_nothing(tmp_path: Path) -> None:
 
 
 PAYLOADS = st.binary(max_size=300)
-ANY_RECORDS = st.lists(
-    st.builds(
-        Record,
-        st.sampled_from([RESULT, FAILURE]),
-        st.integers(0, 2**64 - 1),
-        st.floats(allow_nan=False),
-        st.integers(0, 2**64 - 1),
-        PAYLOADS,
-        st.lists(PAYLOADS, max_size=3),
-    ),
-    max_size=8,
+NUMBERS = st.integers(0, 2**64 - 1)
+ANY_RECORD = st.builds(
+    Record,
+    st.sampled_from([RESULT, FAILURE]),
+    NUMBERS,
+    st.floats(allow_nan=False),
+    NUMBERS,
+    PAYLOADS,
+    st.lists(PAYLOADS, max_size=3),
+    st.none(),
 )
+ANY_RESULTS = st.lists(st.tuples(NUMBERS, st.floats(allow_nan=False), PAYLOADS), min_size=1, max_size=9)
+ANY_GROUP = st.builds(lambda results, code: group(*results, code=code), ANY_RESULTS, NUMBERS)
+ANY_RECORDS = st.lists(ANY_RECORD | ANY_GROUP, max_size=8)
 
 
 @settings(max_examples=150, deadline=None)
 @given(ANY_RECORDS)
-def test_records_come_back_whatever_they_hold(records: list[Record]) -> None:
-    """Any list of records is read as it was written, in order, duplicates too."""
+def test_records_come_back_whatever_they_hold(records: list[Record | Group]) -> None:
+    """Any list of records and groups is read as it was written, in order, duplicates too."""
     contents = parsed(whole(records))
     expect(contents, records)
     assert contents.damages == []
+    assert contents.end == contents.size == len(whole(records))
+
+
+@settings(max_examples=50, deadline=None)
+@given(ANY_RECORD)
+def test_record_is_the_same_in_the_file_when_its_checksum_is_known(record: Record) -> None:
+    """A checksum that the child computed already is the one of the file, and the one that comes back from it."""
+    known = record._replace(checksum=_wire.checksum(record.main, record.buffers))
+    assert laid_out([known]) == laid_out([record])
+    (found,) = parsed(whole([record])).records
+    assert isinstance(found, Record)
+    assert found.checksum == known.checksum
 
 
 @settings(max_examples=150, deadline=None)
 @given(ANY_RECORDS, st.data())
 def test_read_never_gives_a_wrong_value_when_bytes_are_changed_at_random(
-    records: list[Record], data: st.DataObject
+    records: list[Record | Group], data: st.DataObject
 ) -> None:
-    """However a file is overwritten, cut or mixed up, each record that is read is one that was written."""
+    """However a file is overwritten, cut or mixed up, each result that is read is one that was written."""
     content = bytearray(whole(records))
     for _ in range(data.draw(st.integers(1, 3))):
         first, last = sorted(data.draw(st.tuples(*[st.integers(0, len(content))] * 2)))
         content[first:last] = data.draw(st.binary(max_size=100))
-    written = [plain(record) for record in records]
+    written = list(singles(records))
     try:
         contents = parsed(bytes(content))
     except CheckpointError:
         return
     assert contents.head == HEAD
-    assert all(plain(record) in written for record in contents.records)
+    assert all(found in written for found in singles(contents.records))
 
 
 def test_large_buffers_come_back_when_they_are_out_of_band() -> None:
@@ -168,6 +203,7 @@ def test_large_buffers_come_back_when_they_are_out_of_band() -> None:
     main = pickle.dumps(arrays, 5, buffer_callback=buffers.append)
     contents = parsed(START + laid_out([Record(RESULT, 5, 0.0, 0, main, [each.raw() for each in buffers])]))
     (record,) = contents.records
+    assert isinstance(record, Record)
     found = pickle.loads(record.main, buffers=record.buffers)
     for one, other in zip(arrays, found, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -28,14 +28,14 @@ from thread_chunks._identity import (
     identify,
     same_call,
 )
-from thread_chunks._parameters import read_calls
+from thread_chunks._parameters import Calls, read_calls
 from thread_chunks.messages import Call
 
 NAN = float("nan")
 F = FunctionIdentity("f", b"", 0)
 
 
-def calls(*entries: Any) -> list[Call]:
+def calls(*entries: Any) -> Calls:
     return read_calls(entries)[1]
 
 
@@ -422,7 +422,8 @@ def test_calls_differ_when_arguments_are_passed_another_way(one: Any, other: Any
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [([1, 2], (1, 2)), ([0, 1], range(2)), ({"x": 1, "y": 2}, {"y": 2, "x": 1})]
+    ("one", "other"),
+    [([1, 2], (1, 2)), ([0, 1], range(2)), ({"x": 1, "y": 2}, {"y": 2, "x": 1}), ([], {})],
 )
 def test_calls_match_when_rows_are_written_another_way(one: Any, other: Any) -> None:
     """How the row itself was written does not matter: list, tuple, range, or keywords in any order."""
@@ -445,7 +446,7 @@ def test_fingerprint_depends_on_all_of_a_run() -> None:
         (F, calls([1, 2])),
         (F, calls([[1], [2]])),
         (F, calls({"x": 1}, {"x": 2})),
-        (F, []),
+        (F, calls()),
         (F, calls([])),
         (F, calls([], [])),
     ]

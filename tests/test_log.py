@@ -14,7 +14,7 @@ import pytest
 from conftest import Programs, members, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_format import FOREIGN, foreign, plain, with_version
+from test_format import ANY_GROUP, ANY_RECORD, FOREIGN, foreign, group, plain, singles, with_version
 
 from thread_chunks import (
     CheckpointCorruptError,
@@ -23,7 +23,7 @@ from thread_chunks import (
     NotACheckpointError,
     _log,
 )
-from thread_chunks._format import FAILURE, HOLDER_OFFSET, RESULT, Record
+from thread_chunks._format import FAILURE, HEADER_SIZE, HOLDER_OFFSET, RESULT, Group, Record
 from thread_chunks._log import Log
 
 HEAD = b"\x80\x05K\x01."  # the pickle of 1
@@ -32,6 +32,11 @@ FINGERPRINT = bytes(range(32))
 
 def result(index: int, payload: bytes = b"payload", buffers: Sequence[Any] = ()) -> Record:
     return Record(RESULT, index, 0.25, 9, payload, buffers)
+
+
+def grouped(*indices: int, payload: bytes = b"payload") -> Group:
+    """Make a group of results."""
+    return group(*[(index, 0.25, payload) for index in indices], code=9)
 
 
 @pytest.fixture
@@ -73,7 +78,10 @@ def recorded(path: str) -> list[tuple[Any, ...]]:
 
 
 def indices(path: str) -> list[int]:
-    return [index for _, index, *_ in recorded(path)]
+    with opened(path) as log:
+        contents = log.read()
+    assert contents.damages == []
+    return [index for _, index, *_ in singles(contents.records)]
 
 
 def descriptors() -> set[str]:
@@ -85,7 +93,13 @@ def descriptors() -> set[str]:
 
 def test_log_reads_what_was_appended(path: str) -> None:
     """Records come back in the order in which they were appended, in however many groups."""
-    records = [result(0), Record(FAILURE, 1, 0.0, 0, b"Traceback"), result(2, b"", [b"x" * 99])]
+    records: list[Record | Group] = [
+        result(0),
+        Record(FAILURE, 1, 0.0, 0, b"Traceback"),
+        grouped(5, 6, 7),
+        result(2, b"", [b"x" * 99]),
+        grouped(8),
+    ]
     with begun(path) as log:
         log.append(records[:1])
         log.append(records[1:])
@@ -106,26 +120,31 @@ def test_log_keeps_head_and_fingerprint(path: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    groups=st.lists(st.lists(st.tuples(st.integers(0, 99), st.binary(max_size=200)), max_size=5), max_size=5)
+    appended=st.lists(st.lists(ANY_RECORD | ANY_GROUP, max_size=5), max_size=5),
 )
-def test_log_reads_any_groups_when_each_run_appends_one(
-    tmp_path_factory: pytest.TempPathFactory, groups: list[list[tuple[int, bytes]]]
+def test_log_reads_all_when_each_run_appends_some(
+    tmp_path_factory: pytest.TempPathFactory, appended: list[list[Record | Group]]
 ) -> None:
-    """A file that many runs appended to holds what all of them saved."""
+    """A file that many runs appended to holds what all of them saved, results by themselves and groups of them."""
     path = str(tmp_path_factory.mktemp("log") / "a.pkl")
     with begun(path):
         pass
-    for group in groups:
+    for records in appended:
         with opened(path) as log:
-            log.append([result(index, payload) for index, payload in group])
-    assert recorded(path) == [plain(result(*pair)) for group in groups for pair in group]
+            log.append(records)
+    assert recorded(path) == [plain(record) for records in appended for record in records]
 
 
 def test_log_writes_large_buffers_whole(path: str) -> None:
     """Pieces small and large come back in order, views of all kinds included."""
     large = bytearray(os.urandom(1 << 20))
     small = memoryview(b"small")
-    records = [result(0, b"a"), result(1, bytes(large), [small, large, memoryview(large)[::1]]), result(2)]
+    records: list[Record | Group] = [
+        result(0, b"a"),
+        result(1, bytes(large), [small, large, memoryview(large)[::1]]),
+        grouped(4, 5, payload=bytes(large)),
+        result(2),
+    ]
     with begun(path) as log:
         log.append(records)
         log.append([result(3)])
@@ -140,8 +159,9 @@ def test_log_writes_all_when_the_system_writes_little_at_a_time(
     with begun(path) as log:
         monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
         log.append([result(index, bytes([index]) * 50) for index in range(3)])
+        log.append([grouped(3, 4)])
         monkeypatch.undo()
-    assert indices(path) == [0, 1, 2]
+    assert indices(path) == [0, 1, 2, 3, 4]
 
 
 def test_log_syncs_before_it_returns(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,12 +188,13 @@ def test_log_syncs_before_it_returns(path: str, monkeypatch: pytest.MonkeyPatch)
 # --- torn tails ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("last", [result(1, b"torn" * 50), grouped(1, payload=b"torn" * 50)], ids=type)
 @pytest.mark.parametrize("torn", [b"\x00" * 4096, b"noise", b"half"])
-def test_log_cuts_a_torn_tail_before_it_appends(path: str, torn: bytes) -> None:
+def test_log_cuts_a_torn_tail_before_it_appends(path: str, torn: bytes, last: Record | Group) -> None:
     """What a crash left half-written goes before the next record comes: then the file is whole again."""
     with begun(path) as log:
         log.append([result(0)])
-        log.append([result(1, b"torn" * 50)])
+        log.append([last])
     if torn == b"half":
         os.truncate(path, os.path.getsize(path) - 90)
     else:
@@ -211,7 +232,39 @@ def test_log_appends_behind_damage_when_valid_records_follow_it(path: str) -> No
         log.append([result(3)])
     with opened(path) as log:
         contents = log.read()
-    assert [record.index for record in contents.records] == [1, 2, 3]
+    assert [index for _, index, *_ in singles(contents.records)] == [1, 2, 3]
+    assert [damage.is_tail for damage in contents.damages] == [False]
+
+
+@pytest.mark.parametrize("place", ["front", "columns", "result", "columns again", "end"])
+def test_log_cuts_nothing_off_when_the_last_group_is_damaged_and_can_be_read(path: str, place: str) -> None:
+    """A damaged group whose results were read is no torn tail: it stays, as evidence, whatever is appended."""
+    with begun(path) as log:
+        start = log.end
+        log.append([grouped(0, 1)])
+        end = log.end
+    offset = {
+        "front": start,
+        "columns": start + 60,
+        "result": end - 115,
+        "columns again": end - 1,
+        "end": end - 100,
+    }
+    with open(path, "r+b") as file:
+        file.seek(offset[place])
+        before = file.read(1)
+        file.seek(offset[place])
+        file.write(bytes([before[0] ^ 0xFF]))
+    content = Path(path).read_bytes()
+    with opened(path) as log:
+        assert log.end == end
+        log.append([result(2)])
+    assert Path(path).read_bytes()[HEADER_SIZE:end] == content[HEADER_SIZE:end]
+    with opened(path) as log:
+        contents = log.read()
+    assert [index for _, index, *_ in singles(contents.records)] == (
+        [0, 2] if place == "result" else [0, 1, 2]
+    )
     assert [damage.is_tail for damage in contents.damages] == [False]
 
 
@@ -386,7 +439,7 @@ def test_log_locks_the_file_that_is_at_the_path_now(path: str, monkeypatch: pyte
     monkeypatch.setattr(os.path, "samestat", replace_first)
     before = descriptors()
     log = Log(path)
-    assert [record.index for record in log.read().records] == [5]
+    assert [index for _, index, *_ in singles(log.read().records)] == [5]
     log.close()
     assert descriptors() == before
 
@@ -503,15 +556,15 @@ def test_log_goes_on_when_an_append_could_not_be_written(
     """After a failed write the file is as it was, and the next append works."""
     big = result(1, b"m", [b"x" * 100_000, b"y" * 100_000])  # several writes
     with begun(path) as log:
-        log.append([result(0)])
+        log.append([result(0), grouped(7, 8)])
         size = log.size
         monkeypatch.setattr(os, "write", failing(os.write, number, nth))
         with pytest.raises(OSError, match=os.strerror(number)):
-            log.append([big])
+            log.append([big, grouped(5, 6)])
         monkeypatch.undo()
         assert log.size == size
-        log.append([big, result(2)])
-    assert indices(path) == [0, 1, 2]
+        log.append([big, grouped(5, 6), result(2)])
+    assert indices(path) == [0, 7, 8, 1, 5, 6, 2]
 
 
 def test_log_goes_on_when_a_failed_append_could_not_be_cut_off(
@@ -537,14 +590,14 @@ def test_log_writes_a_fresh_file_when_an_fsync_failed(
 ) -> None:
     """After a failed fsync the old descriptor is not trusted again: all that was acknowledged is written anew."""
     with begun(path) as log:
-        log.append([result(0)])
+        log.append([result(0), grouped(7, 8)])
         before = os.stat(path).st_ino
         held = open(path, "rb")  # noqa: SIM115 - so that its number is not used again
         monkeypatch.setattr(os, "fsync", failing(os.fsync, errno.EIO, 1, last))
         failures = 0
         while True:
             try:
-                log.append([result(1)])
+                log.append([result(1), grouped(5, 6)])
             except OSError:
                 failures += 1
             else:
@@ -556,18 +609,18 @@ def test_log_writes_a_fresh_file_when_an_fsync_failed(
             Log(path)
         log.append([result(2)])
         held.close()
-    assert indices(path) == [0, 1, 2]
+    assert indices(path) == [0, 7, 8, 1, 5, 6, 2]
 
 
 def test_log_writes_a_fresh_file_when_someone_deleted_it(path: str) -> None:
     """A file that is deleted during a run comes back whole with the next append."""
     with begun(path) as log:
-        log.append([result(0)])
+        log.append([result(0), grouped(7, 8)])
         os.unlink(path)
         log.append([result(1)])
         with pytest.raises(CheckpointLockedError):
             Log(path)
-    assert indices(path) == [0, 1]
+    assert indices(path) == [0, 7, 8, 1]
 
 
 @pytest.mark.parametrize("how", ["deleted", "moved"])

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thread_chunks import config
+from thread_chunks import _wire, config
 from thread_chunks._parameters import read_calls, shown
 from thread_chunks.messages import Call
+
+ENTRIES = st.one_of(st.lists(st.integers()), st.tuples(st.text()), st.dictionaries(st.text(), st.none()))
 
 
 class Point(NamedTuple):
@@ -45,7 +47,7 @@ def test_read_calls_makes_a_call_of_each_entry(
 ) -> None:
     """A sequence is positional arguments, and a mapping is keyword arguments."""
     entries, calls = read_calls([entry, entry])
-    assert calls == [Call(0, args, kwargs), Call(1, args, kwargs)]
+    assert list(calls) == [Call(0, args, kwargs), Call(1, args, kwargs)]
     assert all(one is entry for one in entries)
 
 
@@ -69,9 +71,7 @@ def test_read_calls_reads_an_iterable_once() -> None:
     assert read == [0, 1, 2]
 
 
-@given(
-    st.lists(st.one_of(st.lists(st.integers()), st.tuples(st.text()), st.dictionaries(st.text(), st.none())))
-)
+@given(st.lists(ENTRIES))
 def test_read_calls_keeps_every_argument(entries: list[Any]) -> None:
     """Whatever rows there are: as many calls, in order, with the arguments as they stand there."""
     kept, calls = read_calls(iter(entries))
@@ -81,6 +81,71 @@ def test_read_calls_keeps_every_argument(entries: list[Any]) -> None:
         assert (call.kwargs if isinstance(entry, dict) else list(call.args)) == (
             entry if isinstance(entry, dict) else list(entry)
         )
+
+
+def eager(entries: list[Any]) -> list[Call]:
+    """Make every call at once, as one would by hand."""
+    return [
+        Call(index, (), dict(entry)) if isinstance(entry, dict) else Call(index, tuple(entry), {})
+        for index, entry in enumerate(entries)
+    ]
+
+
+@given(st.lists(ENTRIES, max_size=9), st.slices(9), st.slices(9))
+def test_calls_are_those_of_a_list_however_they_are_looked_at(
+    entries: list[Any], some: slice, others: slice
+) -> None:
+    """A run's calls are a sequence like the list of them: by number, by slice, forwards and backwards."""
+    wanted = eager(entries)
+    _, calls = read_calls(entries)
+    assert len(calls) == len(wanted)
+    assert list(calls) == wanted
+    assert list(reversed(calls)) == wanted[::-1]
+    assert [calls[index] for index in range(len(wanted))] == wanted
+    assert calls[some] == wanted[some]
+    assert [calls[some][index] for index in range(len(wanted[some]))] == wanted[some]
+    assert all(call in calls for call in wanted[others])
+    for beyond in (len(wanted), -len(wanted) - 1):
+        with pytest.raises(IndexError):
+            calls[beyond]
+
+
+def test_calls_are_those_of_a_list_when_they_are_counted_from_the_end() -> None:
+    """The last call is the last one by its index, too, however one asks for it."""
+    _, calls = read_calls([[1], [2], {"x": 3}])
+    assert [calls[-1], calls[-3]] == [Call(2, (), {"x": 3}), Call(0, (1,), {})]
+
+
+@given(st.lists(ENTRIES, max_size=9), st.data())
+def test_rows_of_calls_are_their_arguments(entries: list[Any], data: st.DataObject) -> None:
+    """The rows of some calls, in whatever order, make the same calls again: those of a range as those of a list."""
+    wanted = eager(entries)
+    _, calls = read_calls(entries)
+    places = st.integers(0, len(wanted))
+    first, last = sorted([data.draw(places), data.draw(places)])
+    some = range(first, last, data.draw(st.integers(1, 3)))
+    any_order = data.draw(st.permutations(list(some)))
+    for indices in (some, list(some), tuple(any_order)):
+        rows = _wire.unflat(*calls.rows_of(indices))
+        assert list(map(Call.of, indices, rows)) == [wanted[index] for index in indices]
+
+
+def test_calls_are_made_only_when_they_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of very many calls holds their arguments, and no object for each that nobody looks at."""
+    made: list[int] = []
+    make = Call.of
+
+    def counted(index: int, row: Any) -> Call:
+        made.append(index)
+        return make(index, row)
+
+    monkeypatch.setattr(Call, "of", counted)
+    _, calls = read_calls([[number] for number in range(1000)])
+    assert len(calls) == 1000
+    assert list(map(list, _wire.unflat(*calls.rows_of(range(400, 402))))) == [[400], [401]]
+    assert made == []
+    assert [calls[7], *calls[20:22]] == [Call(7, (7,), {}), Call(20, (20,), {}), Call(21, (21,), {})]
+    assert made == [7, 20, 21]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +192,15 @@ def test_read_calls_shares_no_mapping_with_its_caller() -> None:
     _, calls = read_calls([entry])
     entry["x"] = 2
     assert calls[0].kwargs == {"x": 1}
+
+
+def test_read_calls_shares_no_list_with_its_caller() -> None:
+    """A list is copied: to change it later, while calls wait, changes no call."""
+    entry = [1, 2]
+    _, calls = read_calls([entry])
+    entry[0] = 9
+    entry.append(3)
+    assert calls[0].args == (1, 2)
 
 
 class Broken:

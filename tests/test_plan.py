@@ -8,15 +8,21 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from thread_chunks import RunStoppedError, WorkerDiedError, config
-from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save
+from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save, _Chunk, _Queue
 from thread_chunks._policy import RestartPolicy, RunPolicy
-from thread_chunks.messages import FailedCall, Outcome, Result
+from thread_chunks.messages import FailedCall, Outcome, Pickled, Results
 
 KILLED = WorkerDiedError("the worker process was killed by SIGKILL", -9)
 
 
-def returned(index: int, seconds: float = 0.0) -> Result:
-    return Result(index, index, (b"x", ()), seconds)
+def returned(*indices: int, seconds: float = 0.0) -> Results:
+    """Make a group of calls that returned; each is one byte when it is pickled."""
+    return Results(indices, list(indices), (seconds,) * len(indices), Pickled(b"", b"x" * len(indices), ()))
+
+
+def each(*indices: int) -> list[Results]:
+    """Make calls that returned, each by itself."""
+    return [returned(index) for index in indices]
 
 
 def raised(index: int) -> FailedCall:
@@ -33,7 +39,7 @@ def begun(calls: int, workers: str = "a", policy: RunPolicy | None = None) -> tu
 
 
 def handed_out(actions: Iterable[Action]) -> list[tuple[object, tuple[int, ...]]]:
-    return [(action.worker, action.indices) for action in actions if isinstance(action, HandOut)]
+    return [(action.worker, tuple(action.indices)) for action in actions if isinstance(action, HandOut)]
 
 
 def ends(actions: Iterable[Action]) -> list[BaseException | None]:
@@ -45,16 +51,22 @@ def given_up(actions: Iterable[Action]) -> list[FailedCall]:
 
 
 def saves(actions: Iterable[Action]) -> list[int]:
-    return [outcome.index for action in actions if isinstance(action, Save) for outcome in action.outcomes]
+    outcomes = [outcome for action in actions if isinstance(action, Save) for outcome in action.outcomes]
+    return [index for outcome in outcomes for index in places(outcome)]
+
+
+def places(outcome: Outcome) -> Sequence[int]:
+    return (outcome.index,) if isinstance(outcome, FailedCall) else outcome.indices
 
 
 def finish(
     plan: Plan, worker: str, indices: Sequence[int], seconds: float = 0.0, size: int = 0
 ) -> list[Action]:
-    """Finish a whole chunk and save it."""
-    outcomes = [returned(index, seconds) for index in indices]
+    """Finish a whole chunk, in two groups, and save it."""
+    half = len(indices) // 2
+    outcomes = [returned(*part, seconds=seconds) for part in (indices[:half], indices[half:]) if part]
     actions = plan.calls_finished(worker, outcomes, is_last=True, chunk_bytes=size * len(indices))
-    return actions + plan.results_saved(indices)
+    return actions + plan.results_saved(outcomes)
 
 
 def chunk_sizes(plan: Plan, actions: Iterable[Action], seconds: float = 0.0, size: int = 0) -> list[int]:
@@ -107,11 +119,11 @@ def test_plan_gives_each_worker_a_fair_part_when_there_are_several() -> None:
 @pytest.mark.parametrize(
     ("seconds", "size", "largest"),
     [
-        pytest.param(0.01, 0, 2, id="ten-milliseconds"),
-        pytest.param(0.05, 0, 1, id="longer-than-a-chunk"),
+        pytest.param(config.chunk_seconds / 3, 0, 2, id="a-third-of-a-chunk"),
+        pytest.param(config.chunk_seconds * 1.5, 0, 1, id="longer-than-a-chunk"),
         pytest.param(3600.0, 0, 1, id="hours"),
-        pytest.param(0.0, 1 << 19, 2, id="half-a-chunk-of-bytes"),
-        pytest.param(0.0, 1 << 21, 1, id="more-bytes-than-a-chunk"),
+        pytest.param(0.0, config.chunk_bytes // 2, 2, id="half-a-chunk-of-bytes"),
+        pytest.param(0.0, 2 * config.chunk_bytes, 1, id="more-bytes-than-a-chunk"),
     ],
 )
 def test_plan_limits_chunks_by_work_and_bytes(seconds: float, size: int, largest: int) -> None:
@@ -163,9 +175,9 @@ def test_plan_ends_only_when_all_results_are_saved() -> None:
     plan, _ = begun(2, "ab")
     assert ends(plan.calls_finished("a", [returned(0)], is_last=True)) == []
     assert ends(plan.calls_finished("b", [returned(1)], is_last=True)) == []
-    assert ends(plan.results_saved([1])) == []
-    assert plan.results_saved([0]) == [End(None)]
-    assert ends(plan.results_saved([0]) + plan.worker_ready("a") + plan.stop()) == []
+    assert ends(plan.results_saved(each(1))) == []
+    assert plan.results_saved(each(0)) == [End(None)]
+    assert ends(plan.results_saved(each(0)) + plan.worker_ready("a") + plan.stop()) == []
 
 
 def test_plan_saves_results_as_they_come_when_a_chunk_is_not_done() -> None:
@@ -182,7 +194,7 @@ def test_plan_gives_unstarted_calls_back_to_the_front_when_a_lease_ends() -> Non
     plan, actions = begun(100)
     ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
     assert chunk == tuple(range(1, 9))
-    actions = plan.calls_finished("a", [returned(1, 1.0), returned(2, 1.0)], is_last=True)
+    actions = plan.calls_finished("a", [returned(1, 2, seconds=1.0)], is_last=True)
     assert handed_out(actions) == [("a", (3,))]
 
 
@@ -196,20 +208,18 @@ def test_plan_gives_calls_to_others_when_a_worker_hands_them_back() -> None:
     ]
     ((worker, next_chunk),) = handed_out(finish(plan, "b", [1]))
     assert worker == "b"
-    assert next_chunk == tuple(range(5, 13))
+    assert next_chunk == tuple(range(5, 10))
     assert plan.busy == ("a", "b")
-    actions = plan.calls_finished("a", [returned(3), returned(4)], is_last=True)
+    actions = plan.calls_finished("a", [returned(3, 4)], is_last=True)
     assert saves(actions) == [3, 4]
-    assert handed_out(actions)[0][1][0] == 13
+    assert handed_out(actions)[0][1][0] == 10
 
 
 def test_plan_takes_nothing_back_that_the_worker_does_not_run() -> None:
     """Calls that a worker never had, or that ended already, are not run again because it hands them back."""
     plan, actions = begun(20)
     ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
-    actions = plan.calls_finished(
-        "a", [returned(index) for index in chunk], is_last=True, returned=(0, *chunk, 15)
-    )
+    actions = plan.calls_finished("a", [returned(*chunk)], is_last=True, returned=(0, *chunk, 15))
     order: list[int] = []
     while chunks := handed_out(actions):
         order += chunks[0][1]
@@ -224,13 +234,33 @@ def test_plan_hands_single_calls_to_workers_that_cannot_hand_back() -> None:
     assert set(chunk_sizes(plan, actions)) == {1}
 
 
-@pytest.mark.parametrize("stray", [returned(5), raised(5)], ids=["result", "failure"])
+@pytest.mark.parametrize(
+    "stray",
+    [returned(5), raised(5), returned(0, 1), returned(2, 1), returned(1, 3), returned(2), returned(5, 6), raised(2)],
+    ids=lambda stray: f"{type(stray).__name__} {tuple(places(stray))}",
+)  # fmt: skip
 def test_plan_ignores_outcomes_that_nobody_waits_for(stray: Outcome) -> None:
-    """An outcome of a call that the worker does not run changes nothing."""
-    plan, _ = begun(10)
+    """Outcomes of calls that the worker does not run, or not next, change nothing: a group counts whole or not at all."""
+    plan, actions = begun(100)
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
+    assert chunk == tuple(range(1, 9))
     assert plan.calls_finished("a", [stray], is_last=False) == []
     assert plan.calls_finished("stranger", [stray], is_last=True) == []
     assert plan.failures == {}
+    actions = plan.calls_finished("a", [returned(*chunk)], is_last=True)
+    assert saves(actions) == list(chunk)
+    assert handed_out(actions)[0][1][0] == 9
+
+
+def test_plan_waits_for_a_group_until_all_of_it_is_saved() -> None:
+    """Results that came as a group are saved as one, and count with all their bytes until then."""
+    plan, actions = begun(100, policy=RunPolicy(backlog_bytes=7))
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
+    group = returned(*chunk)
+    assert len(chunk) == group.pickled.size == 8
+    actions = plan.calls_finished("a", [group], is_last=True)
+    assert actions == [Save((group,))], "8 bytes wait, and no more than 7 may"
+    assert handed_out(plan.results_saved([group])) != []
 
 
 def test_plan_stops_handing_out_when_told_to_stop() -> None:
@@ -254,7 +284,7 @@ def test_plan_stops_handing_out_when_a_call_fails_and_errors_raise() -> None:
     assert handed_out(actions) == []
     assert ends(actions) == []
     assert plan.calls_finished("b", [returned(1)], is_last=True) == [Save((returned(1),))]
-    assert plan.results_saved([1]) == [End(None)]
+    assert plan.results_saved(each(1)) == [End(None)]
 
 
 def test_plan_goes_on_when_a_call_fails_and_errors_do_not_raise() -> None:
@@ -362,18 +392,18 @@ def test_plan_starts_nothing_while_too_many_bytes_wait_to_be_saved() -> None:
     assert handed_out(actions) == [("a", (0,)), ("b", (1,))]
     assert handed_out(plan.calls_finished("a", [returned(0)], is_last=True)) == [("a", (2,))]
     assert handed_out(plan.calls_finished("b", [returned(1)], is_last=True)) == []
-    assert handed_out(plan.results_saved([0])) == [("b", (3,))]
+    assert handed_out(plan.results_saved(each(0))) == [("b", (3,))]
     plan.calls_finished("a", [returned(2)], is_last=True)
     plan.calls_finished("b", [returned(3)], is_last=True)
-    assert ends(plan.results_saved([1, 2, 3])) == [None]
+    assert ends(plan.results_saved(each(1, 2, 3))) == [None]
 
 
 def test_plan_counts_out_of_band_buffers_as_waiting_bytes() -> None:
     """Large arrays travel outside of the pickle, and they are what fills the memory."""
     plan, _ = begun(3, policy=RunPolicy(backlog_bytes=100, one_by_one=True))
-    large = Result(0, None, (b"", (bytearray(101),)), 0.0)
+    large = Results((0,), [None], (0.0,), Pickled(b"", b"", (bytearray(101),)))
     assert handed_out(plan.calls_finished("a", [large], is_last=True)) == []
-    assert handed_out(plan.results_saved([0])) == [("a", (1,))]
+    assert handed_out(plan.results_saved([large])) == [("a", (1,))]
 
 
 def test_plan_ends_with_the_reason_when_no_worker_can_be_started() -> None:
@@ -399,7 +429,7 @@ def test_plan_waits_for_running_calls_when_it_gives_up() -> None:
     plan, _ = begun(3, "ab", RunPolicy(restart=RestartPolicy(budget=0)))
     assert ends(plan.worker_died("a", KILLED, 0.0)) == []
     assert ends(plan.calls_finished("b", [returned(1)], is_last=True)) == []
-    (error,) = ends(plan.results_saved([1]))
+    (error,) = ends(plan.results_saved(each(1)))
     assert isinstance(error, RunStoppedError)
 
 
@@ -431,7 +461,7 @@ def test_plan_ends_without_an_error_when_workers_stop_after_the_last_call() -> N
     plan, _ = begun(1, "ab")
     plan.calls_finished("a", [returned(0)], is_last=True)
     assert plan.worker_stopped("a") + plan.worker_stopped("b") == []
-    assert plan.results_saved([0]) == [End(None)]
+    assert plan.results_saved(each(0)) == [End(None)]
 
 
 @pytest.mark.parametrize("late", ["ready", "died"])
@@ -441,6 +471,93 @@ def test_plan_hands_nothing_to_a_stopped_worker_when_its_last_message_comes_late
     plan.worker_stopped("a")
     actions = plan.worker_ready("a") if late == "ready" else plan.worker_died("a", KILLED, 0.0)
     assert [worker for worker, _ in handed_out(actions)] == []
+
+
+# --- what a worker runs, and what waits ----------------------------------------------------
+
+
+def test_chunk_takes_its_calls_in_order_and_gives_them_back_from_the_end() -> None:
+    """A worker ends its calls from the front, in groups of any size, and hands back from the end."""
+    chunk = _Chunk(range(10, 20))
+    assert chunk.take((10,))
+    assert chunk.take([11, 12, 13])
+    assert tuple(chunk.give_back((18, 19))) == (18, 19)
+    assert tuple(chunk.give_back(range(16, 18))) == (16, 17)
+    assert tuple(chunk.left) == (14, 15)
+    assert chunk.finished == 4
+    assert chunk.take((14, 15))
+    assert tuple(chunk.left) == ()
+    assert chunk.finished == 6
+
+
+@pytest.mark.parametrize(
+    "indices", [(9,), (11,), (10, 12), (10, 10), (11, 10), (10, 11, 12, 13, 14), (99,)], ids=str
+)
+def test_chunk_ignores_outcomes_that_are_not_the_next(indices: tuple[int, ...]) -> None:
+    """What is stale, out of order or of another chunk is not taken, and nothing of it counts."""
+    chunk = _Chunk((10, 11, 12, 13))
+    assert not chunk.take(indices)
+    assert (tuple(chunk.left), chunk.finished) == ((10, 11, 12, 13), 0)
+
+
+@pytest.mark.parametrize(
+    "indices", [(), (12,), (10, 11), (13, 12), (11, 13), (9, 10, 11, 12, 13), (99,)], ids=str
+)
+def test_chunk_gives_nothing_back_that_is_not_its_end(indices: tuple[int, ...]) -> None:
+    """Calls that a worker cannot hand back, because they are over or not the last, stay with it."""
+    chunk = _Chunk((10, 11, 12, 13))
+    assert tuple(chunk.give_back(indices)) == ()
+    assert tuple(chunk.left) == (10, 11, 12, 13)
+
+
+def emptied(queue: _Queue, sizes: Iterable[int]) -> list[int]:
+    """Take everything out of a queue, and check each time that it was some, and no more than asked for."""
+    order: list[int] = []
+    for size in sizes:
+        if not len(queue):
+            break
+        before, taken = len(queue), queue.take(size)
+        assert 1 <= len(taken) <= size
+        assert len(queue) == before - len(taken)
+        order += taken
+    return order
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.data())
+def test_queue_gives_what_was_handed_back_first_then_the_rest_then_what_is_tried_again(
+    count: int, taken: int, data: st.DataObject
+) -> None:
+    """Calls keep their order: handed back ones before all others, those to be tried again behind all others."""
+    queue = _Queue(range(100, 100 + count))
+    sizes = data.draw(st.lists(st.integers(1, 9), min_size=count + 20))
+    begun = list(queue.take(taken)) if taken and count else []
+    back = data.draw(st.integers(0, len(begun)))
+    again = data.draw(st.permutations(begun[: len(begun) - back]))
+    for index in again:
+        queue.put(index)
+    queue.give_back(begun[len(begun) - back :])
+    assert len(queue) == count
+    assert emptied(queue, sizes) == [*range(100 + len(begun) - back, 100 + count), *again]
+    assert len(queue) == 0
+    assert not queue
+
+
+def test_queue_puts_what_comes_back_last_before_what_came_back_earlier() -> None:
+    """Whatever was handed back is in front of all that waits, in its own order, also when more comes back later."""
+    queue = _Queue([7, 8, 9])
+    queue.give_back((3, 4))
+    queue.put(0)
+    queue.give_back((1, 2))
+    assert emptied(queue, [1] * 9) == [1, 2, 3, 4, 7, 8, 9, 0]
+
+
+def test_queue_hands_out_slices_of_what_is_missing() -> None:
+    """A run that begins from nothing takes no list of its calls apart: parts of a range are ranges."""
+    queue = _Queue(range(10**12))
+    assert queue.take(3) == range(3)
+    assert queue.take(10**9) == range(3, 3 + 10**9)
+    assert len(queue) == 10**12 - 10**9 - 3
+    assert tuple(_Queue([4, 5, 9]).take(2)) == (4, 5)
 
 
 # --- anything, in any order ------------------------------------------------------------
@@ -457,7 +574,7 @@ class World:
     joined: set[str] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
     running: dict[str, list[int]] = field(default_factory=dict)
-    unsaved: list[int] = field(default_factory=list)
+    unsaved: list[Results] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
     ends: list[BaseException | None] = field(default_factory=list)
@@ -475,7 +592,7 @@ class World:
                 case HandOut(worker, indices):
                     self._begin(str(worker), list(indices))
                 case Save(outcomes):
-                    self.unsaved += [outcome.index for outcome in outcomes if isinstance(outcome, Result)]
+                    self.unsaved += [outcome for outcome in outcomes if isinstance(outcome, Results)]
                 case GiveUp(failed):
                     self.failed.append(failed.index)
                     self.is_stopping |= self.policy.stop_at_failure
@@ -483,14 +600,14 @@ class World:
                     assert not self.running, "the run ended while calls were running"
                     assert not self.unsaved, "the run ended before everything was saved"
                     self.ends.append(error)
-        over = self.unsaved + self.saved + self.failed
+        over = self._over()
         assert len(over) == len(set(over)), "a call ended twice"
         assert len(self.running) <= self.count
         assert set(self.plan.busy) == set(self.running)
 
     def _begin(self, worker: str, indices: list[int]) -> None:
         busy = [index for chunk in self.running.values() for index in chunk]
-        over = self.unsaved + self.saved + self.failed
+        over = self._over()
         assert not self.is_stopping, "a call was handed out after the stop"
         assert not self.ends, "a call was handed out after the end"
         assert worker in self.joined - self.stopped, "calls were handed to a worker that is not there"
@@ -499,8 +616,12 @@ class World:
         assert len(set(indices)) == len(indices)
         assert not set(indices) & set(busy), "a call runs twice at once"
         assert not set(indices) & set(over), "a call was run again after it had ended"
-        assert len(self.unsaved) <= self.policy.backlog_bytes, "a call was started ahead of a slow disk"
+        waiting = sum(len(results.indices) for results in self.unsaved)
+        assert waiting <= self.policy.backlog_bytes, "a call was started ahead of a slow disk"
         self.running[worker] = indices
+
+    def _over(self) -> list[int]:
+        return [index for results in self.unsaved for index in results.indices] + self.saved + self.failed
 
     def ready(self, number: int) -> None:
         worker = self.workers[number % self.count]
@@ -509,15 +630,20 @@ class World:
             self.watch(self.plan.worker_ready(worker))
 
     def finish(self, number: int, how: str, *, is_last: bool) -> None:
-        """Let a busy worker end some calls, one letter for each: r, it returned, x, it raised."""
+        """Let a busy worker end some calls: r, it returned in a group with those before, s, alone, x, it raised."""
         if not self.running:
             return
         worker = sorted(self.running)[number % len(self.running)]
         chunk = self.running[worker]
         done, chunk[:] = chunk[: len(how)], chunk[len(how) :]
-        outcomes = [
-            returned(index) if kind == "r" else raised(index) for index, kind in zip(done, how, strict=False)
-        ]
+        outcomes: list[Outcome] = []
+        for index, kind in zip(done, how, strict=False):
+            if kind == "x":
+                outcomes.append(raised(index))
+            elif kind == "r" and outcomes and isinstance(last := outcomes[-1], Results):
+                outcomes[-1] = returned(*last.indices, index)
+            else:
+                outcomes.append(returned(index))
         is_last = is_last or not chunk
         if is_last:
             del self.running[worker]
@@ -531,6 +657,15 @@ class World:
         back = tuple(self.running[worker][1:])
         del self.running[worker][1:]
         self.watch(self.plan.calls_finished(worker, (), is_last=False, returned=back))
+
+    def stray(self, number: int, count: int) -> None:
+        """Let a worker tell of calls that it does not run, or not now: the second of its chunk, or what is over."""
+        worker = self.workers[number % self.count]
+        behind = self.running.get(worker, [])[1 : 1 + count]
+        for strays in (behind, self._over()[-count:], [self.calls, self.calls + 1]):
+            if strays:
+                assert self.plan.calls_finished(worker, [returned(*strays)], is_last=False) == []
+                assert self.plan.calls_finished(worker, [raised(strays[0])], is_last=False) == []
 
     def die(self, number: int, later: float) -> None:
         if not self.joined - self.stopped:
@@ -551,7 +686,7 @@ class World:
     def save(self, count: int) -> None:
         """Make some results durable."""
         done, self.unsaved = self.unsaved[:count], self.unsaved[count:]
-        self.saved += done
+        self.saved += [index for results in done for index in results.indices]
         self.watch(self.plan.results_saved(done))
 
     def stop(self) -> None:
@@ -569,9 +704,10 @@ class World:
 
 STEPS = st.one_of(
     st.tuples(st.just("ready"), st.integers(0, 3)),
-    st.tuples(st.just("finish"), st.integers(0, 3), st.text("rrrx", max_size=9), st.booleans()),
+    st.tuples(st.just("finish"), st.integers(0, 3), st.text("rrrsx", max_size=9), st.booleans()),
     st.tuples(st.just("finish"), st.integers(0, 3), st.just("r" * 99), st.just(value=False)),
     st.tuples(st.just("hand_back"), st.integers(0, 3)),
+    st.tuples(st.just("stray"), st.integers(0, 3), st.integers(1, 3)),
     st.tuples(st.just("die"), st.integers(0, 3), st.sampled_from([0.0, 1.0, 100.0])),
     st.tuples(st.just("save"), st.integers(1, 9)),
 )

@@ -1,10 +1,13 @@
 """Resuming: what is not run again, what starts afresh and says why, and which files are left alone."""
 
+import contextlib
 import functools
 import os
 import pickle
 import sqlite3
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +25,7 @@ from thread_chunks import (
     CheckpointMismatchError,
     CheckpointRestartedWarning,
     CheckpointVersionError,
+    Chunker,
     FunctionChangedWarning,
     NotACheckpointError,
     ProcessWorker,
@@ -145,6 +149,118 @@ def test_run_gives_the_first_result_when_the_caller_changed_what_was_returned(pa
         outputs = chunk(make, [[1], [2]], chunk_size=1, path=path, worker=ThreadWorker)
         assert outputs == [[1], [2]]
         outputs[0].append(7)
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+@pytest.mark.parametrize("size", [3, 20_000])
+@pytest.mark.parametrize("when", ["on_result", "as_completed"])
+def test_run_keeps_a_result_when_the_caller_changed_it_during_the_run(
+    when: str, size: int, worker: Any, path: Path
+) -> None:
+    """What the caller does to a result that was reported to him does not reach the file: it was saved before."""
+
+    def make(n: int) -> Any:
+        return np.full(size, float(n))
+
+    def spoil(index: int, output: Any) -> None:
+        output *= -1
+
+    parameters = [[1], [2], [3]]
+    if when == "on_result":
+        chunk(make, parameters, chunk_size=1, path=path, worker=worker, on_result=spoil)
+    else:
+        with Chunker(make, chunk_size=1, path=path, worker=worker) as chunker:
+            for index, output in chunker.as_completed(parameters):
+                spoil(index, output)
+    assert [float(output[-1]) for output in Checkpoint.load(path).output] == [1.0, 2.0, 3.0]
+    again = chunk(make, parameters, chunk_size=1, path=path, worker=worker)
+    assert [float(output[0]) for output in again] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+def test_run_keeps_its_parameters_when_the_caller_changes_a_row_during_the_run(
+    worker: Any, path: Path
+) -> None:
+    """Calls that wait are run with the arguments that they were given with: those that the file says they have."""
+    rows = [[n] for n in range(4)]
+
+    def slow(x: int) -> int:
+        time.sleep(0.05)  # work, so that calls are handed out one by one
+        return 10 * x
+
+    def change(index: int, output: int) -> None:
+        for row in rows[index + 1 :]:
+            row[0] = 99
+
+    outputs = chunk(slow, rows, chunk_size=1, path=path, worker=worker, on_result=change)
+    assert outputs == [0, 10, 20, 30]
+    assert chunk(slow, [[n] for n in range(4)], chunk_size=1, path=path, worker=worker) == outputs
+
+
+def interrupt_at(count: int) -> Callable[[int, Any], None]:
+    """Make an `on_result` that stops the run when it was called so often."""
+    seen: list[int] = []
+
+    def on_result(index: int, output: Any) -> None:
+        seen.append(index)
+        if len(seen) == count:
+            raise KeyboardInterrupt
+
+    return on_result
+
+
+@pytest.mark.parametrize("count", [8, 1600])
+def test_run_resumes_from_what_many_runs_saved(count: int, path: Path, log: Path, tmp_path: Path) -> None:
+    """Each run adds what it computed, short calls in groups and large results alone; the next goes on from all of it."""
+    parameters = [[n] for n in range(count)]
+
+    def part(x: int) -> Any:
+        note(log, x)
+        if x % 3 and (tmp_path / "broken").exists():
+            raise OSError
+        return np.full(20_000, float(x)) if x % 50 == 5 else f"text {x}"
+
+    for worker in (ThreadWorker, ProcessWorker):
+        with contextlib.suppress(KeyboardInterrupt):  # all may be done by then
+            chunk(
+                part, parameters, chunk_size=2, path=path, on_result=interrupt_at(count // 4), worker=worker
+            )
+    (tmp_path / "broken").touch()
+    chunk(part, parameters, chunk_size=2, path=path, on_error="return")
+    (tmp_path / "broken").unlink()
+    before, ran = Checkpoint.load(path).completed, len(noted(log))
+    assert count // 4 <= sum(before)
+    outputs = chunk(part, parameters, chunk_size=2, path=path)
+    assert sorted(map(int, noted(log)[ran:])) == [n for n in range(count) if not before[n]]
+    for found in (outputs, Checkpoint.load(path).output):
+        for n, output in enumerate(found):
+            assert float(output.sum()) == 20_000.0 * n if n % 50 == 5 else output == f"text {n}"
+
+
+def test_run_repeats_one_call_when_its_result_in_a_group_cannot_be_unpickled(
+    path: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One result of many whose module is gone costs its own call: that is run again, with a warning, and no other."""
+    (tmp_path / "fading.py").write_text("class Thing: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    parameters = [[n] for n in range(300)]
+
+    def give(n: int) -> Any:
+        note(log, n)
+        return __import__("fading").Thing() if n == 150 and not (tmp_path / "gone").exists() else n
+
+    with pytest.raises(KeyboardInterrupt):
+        chunk(give, parameters, chunk_size=1, path=path, on_result=interrupt_at(250))
+    (tmp_path / "gone").touch()
+    monkeypatch.setitem(sys.modules, "fading", None)
+    with pytest.warns(CheckpointDamagedWarning, match="call 150 cannot be unpickled"):
+        saved = Checkpoint.load(path).completed
+    assert not saved[150]
+    assert sum(saved) >= 249
+    before = len(noted(log))
+    with pytest.warns(CheckpointDamagedWarning, match="call 150 cannot be unpickled"):
+        assert chunk(give, parameters, chunk_size=1, path=path) == list(range(300))
+    assert sorted(map(int, noted(log)[before:])) == [n for n in range(300) if not saved[n]]
 
 
 PROGRAM = """

@@ -1,33 +1,73 @@
 """Pickle what travels to a child: by value whatever the child cannot import.
 
-One rule: code keeps the name of the file it was written in, so that a traceback
-from the child shows the user's own line. (cloudpickle 3.1.3 and later leave the
-name out.) This room knows pickles and nothing of processes.
+cloudpickle does, and what it makes of functions is rewritten in two ways. One: `_code`
+puts them together again, so that a child need not import cloudpickle for a function of
+the script. Two: code travels as Python itself writes it, and so keeps the name of its
+file, and a traceback from the child shows the user's own line. (cloudpickle 3.1.3 and
+later leave the name out.) Where a release of cloudpickle takes functions apart in another
+way, its own makers are left in place. This room knows pickles and nothing of processes.
 """
 
 import io
+import marshal
 import types
 from collections import ChainMap
 from typing import Any, ClassVar
 
 import cloudpickle
 
-_LEFT_OUT = "<dynamic-code>"  # what cloudpickle writes in place of a file's name
+from . import _code, _wire
+
+_SLOTS = {"__globals__", "__closure__", "_cloudpickle_submodules"}
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
-    make, fields = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
-    return make, tuple(code.co_filename if field == _LEFT_OUT else field for field in fields)
+    return marshal.loads, (marshal.dumps(code),)
+
+
+def _reduce_cell(cell: types.CellType) -> tuple[Any, ...]:
+    try:
+        return types.CellType, (cell.cell_contents,)
+    except ValueError:  # it is empty
+        return types.CellType, ()
+
+
+def _reduce_module(module: types.ModuleType) -> tuple[Any, ...]:
+    reduced: tuple[Any, ...] = cloudpickle.Pickler.dispatch_table[types.ModuleType](module)
+    return (_code.module, reduced[1]) if reduced[0] is cloudpickle.cloudpickle.subimport else reduced
+
+
+def _with_our_makers(reduced: Any) -> Any:
+    """Name our own makers in what cloudpickle made of a function that travels by value."""
+    match reduced:
+        case (
+            _,
+            (types.CodeType() as code, dict() as names, None, None, closure),
+            (_, slots) as state,
+            None,
+            None,
+            _,
+        ) if set(slots) >= _SLOTS:
+            return _code.function, (code, names, closure), state, None, None, _code.complete
+    return reduced
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
     dispatch_table: ClassVar[Any] = ChainMap(
-        {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+        {types.CodeType: _reduce_code, types.CellType: _reduce_cell, types.ModuleType: _reduce_module},
+        cloudpickle.Pickler.dispatch_table,
     )
 
+    def reducer_override(self, value: Any) -> Any:
+        if value is types.CellType:
+            return getattr, (types, "CellType")
+        reduced = super().reducer_override(value)
+        return _with_our_makers(reduced) if isinstance(value, types.FunctionType) else reduced
 
-def dumps(value: Any) -> bytes:
-    """Pickle `value`; raises whatever its pickling raises."""
+
+def dump(value: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickle `value` into ``(main, buffers)``; raises whatever its pickling raises."""
+    buffers: list[memoryview] = []
     out = io.BytesIO()
-    _Pickler(out).dump(value)
-    return out.getvalue()
+    _Pickler(out, buffer_callback=_wire.buffer_taker(buffers)).dump(value)
+    return out.getvalue(), buffers

@@ -59,10 +59,12 @@ def form(value: Any) -> Form:
 def tagged(tag: bytes, *parts: bytes) -> Form:
     """Join parts so that no other parts give the same bytes; digest what gets long."""
     lengths = struct.pack(f"<{len(parts) + 1}Q", len(parts), *map(len, parts))
-    joined = b"".join([tag, lengths, *parts])
-    if len(joined) <= _LONGEST:
-        return joined
-    return b"#" + hashlib.blake2b(joined, digest_size=32).digest()
+    if len(tag) + len(lengths) + sum(map(len, parts)) <= _LONGEST:
+        return b"".join([tag, lengths, *parts])
+    digest = hashlib.blake2b(tag + lengths, digest_size=32)
+    for part in parts:
+        digest.update(part)
+    return b"#" + digest.digest()
 
 
 class _TangledError(Exception):
@@ -197,15 +199,17 @@ def _pickles_plainly(kind: type) -> bool:
     return is_plain and not issubclass(kind, (list, dict))
 
 
-def _array_bytes(array: Any) -> Iterable[bytes]:
+def _array_bytes(array: Any) -> Iterable[Any]:
     """Give the values of an array as bytes; every NaN is the same one, and padding does not count."""
     if array.dtype.kind == "c":
         return (*_array_bytes(array.real), *_array_bytes(array.imag))
     if array.dtype.kind == "f":
         if array.dtype.itemsize > np.dtype("f8").itemsize:
             return [repr(array.astype(array.dtype.newbyteorder("=")).ravel().tolist()).encode()]
-        array = np.where(np.isnan(array), array.dtype.type("nan"), array).astype(array.dtype)
-    return [np.ascontiguousarray(array).tobytes()]
+        is_nan = np.isnan(array)
+        if is_nan.any():
+            array = np.where(is_nan, array.dtype.type("nan"), array).astype(array.dtype)
+    return [np.ascontiguousarray(array).reshape(-1).view(np.uint8)]
 
 
 def _name(value: Any) -> bytes:

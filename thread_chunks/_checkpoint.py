@@ -9,17 +9,19 @@ import io
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import IO, Any, Self
 
 import cloudpickle
 from saveable_objects import SaveableObject
 
-from ._format import RESULT, Contents, is_held, is_legacy, read
+from . import _wire
+from ._format import RESULT, Contents, Group, is_held, is_legacy, read
+from ._garbage import paused
 from ._identity import fingerprint
 from ._log import Log, distrust
 from ._parameters import read_calls
-from ._state import RunState
+from ._state import RunState, Section
 from .errors import (
     CheckpointCorruptError,
     CheckpointRestartedWarning,
@@ -91,8 +93,9 @@ class Checkpoint(RunState, SaveableObject):
         if is_legacy(start):
             instance = _load_legacy(file, str(name))
         else:
-            contents = read(file, str(name))  # type: ignore[arg-type]
-            instance = assemble(contents, str(name), is_growing=is_held(contents.header))
+            with paused():
+                contents = read(file, str(name))  # type: ignore[arg-type]
+                instance = assemble(contents, str(name), is_growing=is_held(contents.header))
         if strict_typing and not isinstance(instance, cls):
             msg = f"{name} holds a {type(instance).__qualname__} and not a {cls.__qualname__}"
             raise TypeError(msg)
@@ -242,9 +245,10 @@ def unsaved(cls: type[Checkpoint], args: tuple[Any, ...], kwargs: dict[str, Any]
     return instance
 
 
-def pickle_head(checkpoint: Checkpoint, results: Mapping[int, Any]) -> bytes:
+def pickle_head(checkpoint: Checkpoint, results: Sequence[Section], plain: bytes | None = None) -> bytes:
+    """Pickle a checkpoint with results that are pickled already, and with the plain form of its rows, if any."""
     try:
-        return bytes(cloudpickle.dumps(checkpoint.with_results(results), pickle.HIGHEST_PROTOCOL))
+        return bytes(cloudpickle.dumps(checkpoint.with_results(results, plain), pickle.HIGHEST_PROTOCOL))
     except Exception as error:
         msg = (
             f"the parameters cannot be pickled, so they cannot be kept in a checkpoint: {error}. "
@@ -286,7 +290,7 @@ def assemble(contents: Contents, path: str, *, is_growing: bool) -> Any:
         what = "a torn tail" if damage.is_tail else "a damaged record"
         checkpoint._note(
             f"{path}: {what}{whose}, {damage.size} bytes at byte {damage.offset}, was left out; "
-            f"{checkpoint.done} of {len(checkpoint.parameters)} results are whole",
+            f"{checkpoint.done} of {len(checkpoint.output)} results are whole",
             is_gap=not damage.is_tail,
         )
     return checkpoint
@@ -296,16 +300,18 @@ class _Unread(Checkpoint):
     """A checkpoint of which only the parameters were unpickled: it knows what it has, and not what that is."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for index in self._begin(state) or ():
-            self._count(index)
+        for _, columns, *_ in self._begin(state) or ():
+            self._count(_wire.unpack(columns)[0])
 
 
 def survey(contents: Contents, path: str) -> Any:
     """Make a checkpoint that tells whose it is and how much it holds, without unpickling a result."""
     checkpoint = _load_head(contents, path, _Unread)
     for record in contents.records:
-        if record.kind == RESULT:
-            checkpoint._count(record.index)
+        if isinstance(record, Group):
+            checkpoint._count(_wire.unpack(record.columns)[0])
+        elif record.kind == RESULT:
+            checkpoint._count((record.index,))
     return checkpoint
 
 

@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _child, config
-from ._by_value import dumps
+from . import _child, _wire, config
+from ._by_value import dump
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
-from .messages import NOT_PICKLED, Call, FailedCall, Outcome, Result
+from .messages import NOT_PICKLED, FailedCall, Outcome, Pickled, Results
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -96,16 +96,18 @@ class ChildProcess:
             self._send(("setup", *surroundings))
             self._surroundings = surroundings
 
-    def load(self, func: Callable[..., Any], pickled: bytes | None = None) -> None:
+    def load(self, func: Callable[..., Any], pickled: "tuple[bytes, list[Any]] | None" = None) -> None:
         """Send the function, unless it was the last one sent."""
         if func is not self._func:
-            self._send(("function", _pickled(func) if pickled is None else pickled))
+            main, buffers = _pickled(func) if pickled is None else pickled
+            self._send(("function", _wire.out_of_band(main), _wrapped(buffers)))
             self._func = func
             self._loading += 1
 
     def run(
         self,
-        calls: tuple[Call, ...],
+        indices: Sequence[int],
+        rows: tuple[int, Sequence[Any]],
         lease: float,
         *,
         timeout: float | None = None,
@@ -134,28 +136,31 @@ class ChildProcess:
         WorkerDiedError
             If the child died.
         """
-        pickled = _pickled([tuple(call) for call in calls])
+        main, buffers = _pickled((indices, rows))
         self._finish_loading()  # starting up and importing is no part of the call
-        moved = self._send(("chunk", pickled, lease, stops_at_failure))
+        moved = self._send(("chunk", _wire.out_of_band(main), _wrapped(buffers), lease, stops_at_failure))
         self._set_deadline(timeout)
-        unreadable, is_last = None, False
+        unreadable, is_last, ended = None, False, 0  # outcomes come in the order of the calls
         while not is_last:
-            *raw, last = self._receive()
-            is_last = last is _child.DONE
-            if not is_last:
-                raw.append(last)
-            returned: list[int] = []
-            for kind, content in [item for item in raw if isinstance(item[0], str)]:
-                if kind == "broken parameters":
-                    unreadable = UnreadableError(_rebuild(*content))
+            items = self._receive()
+            is_last = items[-1] is _child.DONE
+            outcomes: list[Outcome] = []
+            returned: tuple[int, ...] = ()
+            for kind, *content in items[:-1] if is_last else items:
+                if kind == "results":
+                    count = len(content[0]) // _wire.COLUMN_BYTES
+                    outcomes += _results(indices[ended : ended + count], *content, durable=durable)
+                    moved += _wire.size(content[1])
+                    ended += count
+                elif kind == "failed":
+                    outcomes.append(self._failed_call(*content))
+                    ended += 1
+                elif kind == "returned":
+                    returned += tuple(content[0])
                 else:
-                    returned += content
+                    unreadable = UnreadableError(_rebuild(*content[0]))
             if unreadable is None:
-                outcomes = tuple(
-                    [self._outcome(item, durable) for item in raw if not isinstance(item[0], str)]
-                )
-                moved += sum(len(item[2]) for item in raw if len(item) > 2 and item[2] is not None)  # noqa: PLR2004
-                yield outcomes, is_last, tuple(returned), moved
+                yield tuple(outcomes), is_last, returned, moved
         self._set_deadline(None)
         if unreadable is not None:
             raise unreadable
@@ -196,11 +201,11 @@ class ChildProcess:
 
     def _send(self, message: Any) -> int:
         with self._watching():
-            return int(_child.send(self._sock, message, self._check))
+            return int(_wire.send(self._sock, message, self._check))
 
     def _receive(self) -> list[Any]:
         with self._watching():
-            return list(_child.receive(self._sock, self._check))
+            return list(_wire.receive(self._sock, self._check))
 
     def _finish_loading(self) -> None:
         """Wait for what the child says of each function it was sent; the last one counts."""
@@ -252,17 +257,30 @@ class ChildProcess:
         code = self._process.wait()
         return WorkerDiedError(f"the worker process {_describe_exit(code)}", code)
 
-    def _outcome(self, raw: tuple[int, float, bytes | None, Any], durable: bool) -> Outcome:
-        """Turn what the child sent into an outcome; a result that cannot be unpickled fails its call."""
-        index, seconds, main, rest = raw
-        if main is None:
-            self.is_exhausted |= rest[-1]
-            return FailedCall(index, _rebuild(*rest), rest[2])
-        try:
-            output = pickle.loads(main, buffers=rest)
-        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-            return FailedCall(index, *_unreadable_result(error))
-        return Result(index, output, (main, rest) if durable else NOT_PICKLED, seconds)
+    def _failed_call(self, index: int, description: tuple[Any, ...]) -> FailedCall:
+        self.is_exhausted |= description[-1]
+        return FailedCall(index, _rebuild(*description), description[2])
+
+
+def _results(
+    indices: Sequence[int], columns: bytes, body: Any, buffers: Sequence[Any], *, durable: bool
+) -> Iterator[Outcome]:
+    """Unpickle a group of results; one that cannot be unpickled fails its call, and no other."""
+    found, seconds, sizes, checksums = _wire.unpack(columns)
+    assert (found[0], found[-1]) == (indices[0], indices[-1])
+    pickles = [body] if len(found) == 1 else _wire.parts(body, sizes)
+    try:
+        outputs = [pickle.loads(body, buffers=buffers)] if buffers else list(map(pickle.loads, pickles))
+    except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
+        if len(found) == 1:
+            yield FailedCall(indices[0], *_unreadable_result(error))
+            return
+        for index, taken, pickled, checksum in zip(found, seconds, pickles, checksums, strict=True):
+            alone = _wire.pack((index,), (taken,), (len(pickled),), (checksum,))
+            yield from _results((index,), alone, pickled, (), durable=durable)
+        return
+    kept = Pickled(columns, body, buffers) if durable else NOT_PICKLED
+    yield Results(indices, outputs, seconds, kept)
 
 
 def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
@@ -270,7 +288,7 @@ def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
     with theirs:
         try:
             return ours, subprocess.Popen(  # noqa: S603 - our own interpreter and file
-                [*_interpreter(), _child.__file__, str(theirs.fileno())],
+                [*_interpreter(), "-c", _child.PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(os.environ, threads),
@@ -282,7 +300,7 @@ def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
 
 
 def _interpreter() -> list[str]:
-    # -P: the folder of the child script must not become importable.
+    # -P: the working directory must not become importable before the parent says so.
     return [sys.executable, *subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined]  # noqa: SLF001
 
 
@@ -290,12 +308,17 @@ def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
     return dict.fromkeys(THREAD_VARIABLES, str(threads)) | dict(environ)
 
 
-def _pickled(value: Any) -> bytes:
+def _pickled(value: Any) -> tuple[bytes, list[Any]]:
     """Pickle what goes to the child, always by value what the child cannot import."""
     try:
-        return dumps(value)
+        return dump(value)
     except Exception as error:
         raise UnreadableError(error) from error
+
+
+def _wrapped(buffers: Sequence[Any]) -> tuple[pickle.PickleBuffer, ...]:
+    """Have buffers travel beside the message and not in it."""
+    return tuple(map(pickle.PickleBuffer, buffers))
 
 
 def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:

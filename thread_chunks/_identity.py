@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from . import _wire
 from ._canonical import PLAIN, Form, code_form, form, tagged
-from ._parameters import shown
+from ._parameters import Calls, shown
 from .messages import Call
 
-_VERSION = b"1"  # of the canonical form; another version is compared by value, not by digest
+_VERSION = b"2"  # of the canonical form; another version is compared by value, not by digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _code_digest(code: Form | None) -> int:
     return python << 48 | int(digest) & (1 << 48) - 1
 
 
-def fingerprint(identity: FunctionIdentity, calls: Sequence[Call]) -> bytes:
+def fingerprint(identity: FunctionIdentity, calls: Calls, plain: Form | None = None) -> bytes:
     """Digest a whole run: the same in every process for the same function and parameters.
 
     Parameters
@@ -98,6 +99,8 @@ def fingerprint(identity: FunctionIdentity, calls: Sequence[Call]) -> bytes:
         The function.
     calls
         The calls, in order.
+    plain
+        Their `plain_form`, if it is known already.
 
     Returns
     -------
@@ -106,23 +109,42 @@ def fingerprint(identity: FunctionIdentity, calls: Sequence[Call]) -> bytes:
     """
     digest = hashlib.blake2b(_VERSION, digest_size=32)
     digest.update(tagged(b"f", identity.name.encode(), identity.key))
-    rows = [call.args for call in calls]
-    values = list(chain.from_iterable(rows))
-    is_plain = set(map(type, values)) <= PLAIN and not any(call.kwargs for call in calls)
-    if is_plain and all(map(operator.eq, values, values)):  # NaN is not itself, and has many bit patterns
-        digest.update(_plain_form(rows))
+    plain = plain_form(calls) if plain is None else plain
+    if plain is not None:
+        digest.update(plain)
     else:
         for call in calls:
             digest.update(call_form(call))
     return digest.digest()
 
 
-def _plain_form(rows: Sequence[tuple[Any, ...]]) -> Form:
-    """Write rows of scalars at the speed of C: without its memo, pickle is canonical for them."""
+def plain_form(calls: Calls) -> Form | None:
+    """Write calls with nothing but scalars at the speed of C: without its memo, pickle is canonical for them.
+
+    Parameters
+    ----------
+    calls
+        The calls.
+
+    Returns
+    -------
+    bytes or None
+        A pickle of the number of arguments of each and of all values; ``None`` if there is more than scalars.
+    """
+    lengths, values = [calls.width] * len(calls), calls.values
+    if not calls.width:
+        if not _wire.kinds(calls.values) <= {tuple}:
+            return None
+        lengths, values = list(map(len, calls.values)), list(chain.from_iterable(calls.values))
+    kinds = _wire.kinds(values)
+    if not kinds <= PLAIN:
+        return None
+    if kinds & {float, complex} and not all(map(operator.eq, values, values)):
+        return None  # NaN is not itself, and has many bit patterns
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 5)
     pickler.fast = True
-    pickler.dump(rows)
+    pickler.dump((lengths, values))
     return out.getvalue()
 
 

@@ -12,9 +12,8 @@ from typing import Any, Self
 from . import config
 from ._checkpoint import Checkpoint
 from ._options import Options, checked_size
-from ._parameters import read_calls
+from ._parameters import Calls, read_calls
 from ._policy import RestartPolicy, RunPolicy
-from .messages import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Job:
         The function; ``None`` for the workers' own.
     parameters : list
         The entries as they were given.
-    calls : list of Call
+    calls : Calls
         The same, as calls.
     path : str or None
         The checkpoint file.
@@ -41,7 +40,7 @@ class Job:
 
     func: Callable[..., Any] | None
     parameters: list[Any]
-    calls: list[Call]
+    calls: Calls
     path: str | None
     has_bar: bool
     options: Options

@@ -19,7 +19,17 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ._format import HEADER_SIZE, HOLDER_OFFSET, START, Contents, Record, header_bytes, read, record_pieces
+from ._format import (
+    HEADER_SIZE,
+    HOLDER_OFFSET,
+    START,
+    Contents,
+    Group,
+    Record,
+    header_bytes,
+    read,
+    record_pieces,
+)
 from .errors import CheckpointLockedError, NotACheckpointError
 
 _PIECE = 1 << 30  # a single write of more than 2 GiB is cut short by the kernel
@@ -133,7 +143,7 @@ class Log:
         """Note in the file who holds it, once it is clear that this run will use it."""
         self._write_holder(os.getpid())
 
-    def append(self, records: Iterable[Record]) -> None:
+    def append(self, records: Iterable[Record | Group]) -> None:
         """Add records, as one group: when this returns they are durable.
 
         Raises
@@ -186,7 +196,12 @@ class Log:
         self._is_trusted = True
 
     def replace(
-        self, head: bytes, fingerprint: bytes, records: Iterable[Record] = (), *, keep_old: bool = False
+        self,
+        head: bytes,
+        fingerprint: bytes,
+        records: Iterable[Record | Group] = (),
+        *,
+        keep_old: bool = False,
     ) -> str | None:
         """Exchange the whole file atomically; the new one is locked before it takes the name.
 

@@ -4,19 +4,73 @@ One rule: whatever is not clearly one entry of arguments is an error that shows
 the fix. This room knows calls and nothing else.
 """
 
+import itertools
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
-import numpy as np
-
-from . import config
-from .messages import Call
-
-_NO_KWARGS: dict[str, Any] = {}  # shared by all calls, so that it is pickled once
+from . import _wire, config
+from .messages import Call, Row
 
 
-def read_calls(parameters: Iterable[Any]) -> tuple[list[Any], list[Call]]:
+class Calls(Sequence[Call]):
+    """The calls of a run, each made when it is looked at: a million cost no more than their arguments.
+
+    They are a copy: whoever changes a row of the list during the run changes nothing here.
+
+    Parameters
+    ----------
+    rows
+        The arguments of each call.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.width, values = _wire.flat(rows)
+        self.values = values if self.width else [row if type(row) is dict else tuple(row) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.values) // (self.width or 1)
+
+    def __iter__(self) -> Iterator[Call]:
+        return map(Call.of, itertools.count(), _wire.unflat(self.width, self.values))
+
+    @overload
+    def __getitem__(self, index: int) -> Call: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Call]: ...
+    def __getitem__(self, index: int | slice) -> Call | list[Call]:
+        """Make one call, or some."""
+        found = range(len(self))[index]
+        if isinstance(found, range):
+            return [self[each] for each in found]
+        return Call.of(found, self._row(found))
+
+    def _row(self, index: int) -> Row:
+        if not self.width:
+            row: Row = self.values[index]
+            return row
+        return tuple(self.values[index * self.width : (index + 1) * self.width])
+
+    def rows_of(self, indices: Sequence[int]) -> tuple[int, Sequence[Any]]:
+        """Return the arguments of some calls.
+
+        Parameters
+        ----------
+        indices
+            Which.
+
+        Returns
+        -------
+        int, sequence
+            What `_wire.flat` makes of their rows.
+        """
+        if isinstance(indices, range) and indices.step == 1:
+            each = self.width or 1
+            return self.width, self.values[indices.start * each : indices.stop * each]
+        return 0, list(map(self._row, indices))
+
+
+def read_calls(parameters: Iterable[Any]) -> tuple[list[Any], Calls]:
     """Read a parameter list once and turn each entry into a call.
 
     Parameters
@@ -27,7 +81,7 @@ def read_calls(parameters: Iterable[Any]) -> tuple[list[Any], list[Call]]:
 
     Returns
     -------
-    list, list of Call
+    list, Calls
         The entries as they were given, and the calls.
 
     Raises
@@ -42,23 +96,21 @@ def read_calls(parameters: Iterable[Any]) -> tuple[list[Any], list[Call]]:
         )
         raise TypeError(msg)
     entries = list(parameters)
-    return entries, [
-        Call(index, tuple(entry), _NO_KWARGS) if type(entry) in {list, tuple} else _call(index, entry)
-        for index, entry in enumerate(entries)
-    ]
+    if _wire.kinds(entries) <= {list, tuple}:
+        return entries, Calls(entries)
+    return entries, Calls([_row(index, entry) for index, entry in enumerate(entries)])
 
 
-def _call(index: int, entry: Any) -> Call:
+def _row(index: int, entry: Any) -> Row:
     if isinstance(entry, Mapping):
         if not all(isinstance(key, str) for key in entry):
             msg = f"parameters[{index}] is a mapping of keyword arguments, so its keys must be strings: {shown(entry)}"
             raise TypeError(msg)
-        return Call(index, (), dict(entry))
-    is_row = isinstance(entry, (Sequence, np.ndarray)) and not isinstance(
-        entry, (str, bytes, bytearray, memoryview)
-    )
+        return dict(entry) or ()
+    is_text = isinstance(entry, (str, bytes, bytearray, memoryview))
+    is_row = (isinstance(entry, Sequence) and not is_text) or hasattr(type(entry), "__array_interface__")
     if is_row and getattr(entry, "ndim", 1) > 0:
-        return Call(index, tuple(entry), _NO_KWARGS)
+        return tuple(entry)
     msg = (
         f"parameters[{index}] is {shown(entry)}, but each entry must be a list of arguments: "
         f"write [{shown(entry)}] for a function of one argument, so [[1], [2]] and not [1, 2]"

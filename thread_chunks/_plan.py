@@ -17,7 +17,7 @@ from typing import TypeAlias
 from . import config
 from ._policy import RestartPolicy, RunPolicy
 from .errors import RunStoppedError, WorkerDiedError
-from .messages import FailedCall, Outcome, Result
+from .messages import FailedCall, Outcome, Results
 
 WorkerId: TypeAlias = Hashable
 
@@ -29,7 +29,7 @@ class HandOut:
     """Let a worker run these calls."""
 
     worker: WorkerId
-    indices: tuple[int, ...]
+    indices: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,63 @@ class _Cost:
 
 @dataclass(slots=True)
 class _Chunk:
-    """What one worker is running."""
+    """What one worker is running: it takes its calls in order, and gives back from the end."""
 
-    left: dict[int, None]
-    size: int
+    left: Sequence[int]
+    finished: int = 0
     seconds: float = 0.0
+
+    def take(self, indices: Sequence[int]) -> bool:
+        """Take note that the next calls ended; tell whether they are the next."""
+        count = len(indices)
+        if not _same(self.left[:count], indices):
+            return False
+        self.left = self.left[count:]
+        self.finished += count
+        return True
+
+    def give_back(self, indices: Sequence[int]) -> Sequence[int]:
+        """Take back calls that were not started, if they are the last."""
+        kept = len(self.left) - len(indices)
+        if kept < 0 or not _same(self.left[kept:], indices):
+            return ()
+        self.left = self.left[:kept]
+        return indices
+
+
+def _same(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Compare indices; two ranges are compared without looking at each."""
+    return one == other if type(one) is type(other) else tuple(one) == tuple(other)
+
+
+class _Queue:
+    """The calls that wait, in order: given back first, then those never handed out, then what is tried again."""
+
+    def __init__(self, missing: Sequence[int]) -> None:
+        self._missing = missing  # slices of it are handed out, so a range stays a range
+        self._next = 0
+        self._first: deque[int] = deque()
+        self._again: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._missing) - self._next + len(self._again)
+
+    def give_back(self, indices: Sequence[int]) -> None:
+        """Put calls in front of all others."""
+        self._first.extendleft(reversed(indices))
+
+    def put(self, index: int) -> None:
+        """Put a call behind all others."""
+        self._again.append(index)
+
+    def take(self, count: int) -> Sequence[int]:
+        """Take some calls; at least one, and no more than there are."""
+        for queue in (self._first, self._again):
+            if queue and (queue is self._first or self._next == len(self._missing)):
+                return tuple(queue.popleft() for _ in range(min(count, len(queue))))
+        taken = self._missing[self._next : self._next + count]
+        self._next += len(taken)
+        return taken if isinstance(taken, range) else tuple(taken)
 
 
 @dataclass(slots=True)
@@ -97,7 +149,7 @@ class Plan:
     workers: int
     failures: dict[int, FailedCall] = field(default_factory=dict)
     """The calls that failed for good, in the order in which they did."""
-    _pending: deque[int] = field(init=False)
+    _pending: _Queue = field(init=False)
     _suspects: deque[int] = field(default_factory=deque)
     _running: dict[WorkerId, _Chunk] = field(default_factory=dict)
     _idle: dict[WorkerId, None] = field(default_factory=dict)
@@ -116,7 +168,7 @@ class Plan:
     _reason: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self._pending = deque(self.missing)
+        self._pending = _Queue(self.missing)
 
     # --- events ------------------------------------------------------------------
 
@@ -156,18 +208,16 @@ class Plan:
         actions: list[Action] = []
         saves: list[Outcome] = []
         for outcome in outcomes:
-            if outcome.index not in chunk.left:
-                continue
-            del chunk.left[outcome.index]
-            if isinstance(outcome, Result):
-                chunk.seconds += outcome.seconds
-                self._wait_for_save(outcome)
-                saves.append(outcome)
-            else:
+            if isinstance(outcome, Results):
+                if chunk.take(outcome.indices):
+                    chunk.seconds += sum(outcome.seconds)
+                    self._wait_for_save(outcome)
+                    saves.append(outcome)
+            elif chunk.take((outcome.index,)):
                 saves.extend(self._failed(outcome, actions))
         if saves:
             actions.insert(0, Save(tuple(saves)))
-        self._take_back(chunk, returned)
+        self._pending.give_back(chunk.give_back(returned))
         if is_last:
             self._chunk_done(worker, chunk, chunk_bytes)
         return self._proceed(actions)
@@ -210,10 +260,10 @@ class Plan:
             self._fail_run(_no_workers(self._reason))
         return self._proceed([])
 
-    def results_saved(self, indices: Iterable[int]) -> list[Action]:
+    def results_saved(self, saved: Iterable[Results]) -> list[Action]:
         """Take note that results are durable, or could not be saved for now: the run waits no longer."""
-        for index in indices:
-            self._backlog -= self._unsaved.pop(index, 0)
+        for results in saved:
+            self._backlog -= self._unsaved.pop(results.indices[0], 0)
         return self._proceed([])
 
     def stop(self) -> list[Action]:
@@ -232,7 +282,7 @@ class Plan:
         """A call raised: try it again while it has retries left, else note the failure."""
         self._raises[failed.index] += 1
         if self._raises[failed.index] <= self.policy.retries and not self._is_stopping:
-            self._pending.append(failed.index)
+            self._pending.put(failed.index)
             return ()
         return self._give_up(failed, actions)
 
@@ -259,23 +309,16 @@ class Plan:
         return () if chunk is None else tuple(chunk.left)
 
     def _chunk_done(self, worker: WorkerId, chunk: _Chunk, chunk_bytes: int) -> None:
-        finished = chunk.size - len(chunk.left)
-        self._take_back(chunk, tuple(chunk.left))
+        self._pending.give_back(chunk.left)
         del self._running[worker]
         self._set_idle(worker)
-        if finished:
-            self._cost.learn(chunk.seconds / finished + config.call_overhead_seconds, chunk_bytes / finished)
+        if chunk.finished:
+            seconds = chunk.seconds / chunk.finished + config.call_overhead_seconds
+            self._cost.learn(seconds, chunk_bytes / chunk.finished)
 
-    def _take_back(self, chunk: _Chunk, indices: Sequence[int]) -> None:
-        """Put calls that were not started back to where they came from."""
-        unstarted = [index for index in indices if chunk.left.pop(index, self) is None]
-        chunk.size -= len(unstarted)
-        self._pending.extendleft(reversed(unstarted))
-
-    def _wait_for_save(self, result: Result) -> None:
-        main, buffers = result.payload
-        size = len(main) + (sum(memoryview(buffer).nbytes for buffer in buffers) if buffers else 0)
-        self._unsaved[result.index] = size
+    def _wait_for_save(self, results: Results) -> None:
+        size = results.pickled.size
+        self._unsaved[results.indices[0]] = size
         self._backlog += size
 
     def _can_start(self) -> bool:
@@ -305,13 +348,12 @@ class Plan:
             actions.append(End(self._error))
         return actions
 
-    def _next_chunk(self, worker: WorkerId) -> tuple[int, ...]:
+    def _next_chunk(self, worker: WorkerId) -> Sequence[int]:
         if self._suspects:  # alone, so that blame falls on the right call
-            indices: tuple[int, ...] = (self._suspects.popleft(),)
+            indices: Sequence[int] = (self._suspects.popleft(),)
         else:
-            size = self._chunk_size(worker)
-            indices = tuple(self._pending.popleft() for _ in range(size))
-        self._running[worker] = _Chunk(dict.fromkeys(indices), len(indices))
+            indices = self._pending.take(self._chunk_size(worker))
+        self._running[worker] = _Chunk(indices)
         self._last_size[worker] = len(indices)
         return indices
 

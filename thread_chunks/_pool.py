@@ -8,15 +8,16 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pykka
 
 from ._actor import Steward, ask
-from ._by_value import dumps
+from ._by_value import dump
 from ._options import WorkerKind, worker_class
 from .errors import RunStoppedError
-from .messages import GetFunction, WorkerRef
+from .messages import GetFunction, GetReady, WorkerRef
 from .worker import Worker
 
 
@@ -38,7 +39,7 @@ class Pool:
         self._func = func
         self._size = 0
         self._process = os.getpid()
-        self._pickled: tuple[Any, bytes] | None = None
+        self._pickled: tuple[Any, tuple[bytes, list[Any]]] | None = None
 
     def fill(self, size: int, steward: Steward) -> None:
         """Start workers until there are so many; those that ended are replaced.
@@ -140,7 +141,7 @@ class Pool:
             raise ValueError(msg)
         return func  # type: ignore[no-any-return]
 
-    def pickled(self, func: Callable[..., Any]) -> bytes | None:
+    def pickled(self, func: Callable[..., Any]) -> tuple[bytes, list[Any]] | None:
         """Pickle a function once for all workers that need it so; ``None`` if none does.
 
         Parameters
@@ -150,8 +151,8 @@ class Pool:
 
         Returns
         -------
-        bytes or None
-            The pickle, by value where the function cannot be imported.
+        (bytes, list) or None
+            The pickle, by value where the function cannot be imported, and its large buffers.
 
         Raises
         ------
@@ -185,6 +186,18 @@ class Pool:
         if self._kind is not None:
             self.fill(self._size, steward)
 
+    def get_ready(self, threads: int) -> None:
+        """Have our workers start their child processes, and do not wait.
+
+        Parameters
+        ----------
+        threads
+            Threads that numerical libraries may use inside one call.
+        """
+        for actor in self.actors if self._kind is not None else ():
+            with suppress(pykka.ActorDeadError):
+                actor.tell(GetReady(threads))
+
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.
 
@@ -198,7 +211,7 @@ class Pool:
         return [actor.stop(block=False) for actor in self.actors]
 
 
-def pickle_function(func: Callable[..., Any]) -> bytes:
+def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
     """Pickle a function by value where it cannot be imported.
 
     Parameters
@@ -208,8 +221,8 @@ def pickle_function(func: Callable[..., Any]) -> bytes:
 
     Returns
     -------
-    bytes
-        The pickle.
+    bytes, list
+        The pickle and its large buffers.
 
     Raises
     ------
@@ -217,7 +230,7 @@ def pickle_function(func: Callable[..., Any]) -> bytes:
         If it holds something that cannot be pickled.
     """
     try:
-        return dumps(func)
+        return dump(func)
     except Exception as error:
         name = getattr(func, "__name__", repr(func))
         msg = (

@@ -7,7 +7,7 @@ actors.
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,13 +21,13 @@ from ._checkpoint import (
     survey,
     unsaved,
 )
-from ._format import RESULT, is_legacy
-from ._identity import FunctionIdentity, call_form, explain_function, fingerprint
+from ._format import FAILURE, Group, Record, is_legacy
+from ._garbage import paused
+from ._identity import FunctionIdentity, call_form, explain_function, fingerprint, plain_form
 from ._log import Log
-from ._parameters import read_calls
-from ._state import RawResult, plain
+from ._parameters import Calls, read_calls
+from ._state import Section, as_sections, joined
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
-from .messages import Call
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class OpenedRun:
 
 
 def open_run(
-    path: str, identity: FunctionIdentity, parameters: list[Any], calls: Sequence[Call], on_mismatch: str
+    path: str, identity: FunctionIdentity, parameters: list[Any], calls: Calls, on_mismatch: str
 ) -> OpenedRun:
     """Lock the file at a path and find out what of it this run can use.
 
@@ -70,10 +70,12 @@ def open_run(
         If function or parameters cannot be pickled.
     """
     fresh = _fresh(path, identity, parameters)
-    head = pickle_head(fresh, {})
-    digest = fingerprint(identity, calls)
-    with _named(path):
-        return _open(Log(path), fresh, identity, head, digest, calls, on_mismatch)
+    plain = plain_form(calls)
+    if plain is None:
+        pickle_head(fresh, ())  # whether that can be done is to be known before the file is looked at
+    digest = fingerprint(identity, calls, plain)
+    with _named(path), paused():
+        return _open(Log(path), fresh, identity, digest, plain, calls, on_mismatch)
 
 
 @contextlib.contextmanager
@@ -88,14 +90,14 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _open(
-    log: Log, fresh: Checkpoint, identity: FunctionIdentity, head: bytes, digest: bytes,
-    calls: Sequence[Call], on_mismatch: str,
+    log: Log, fresh: Checkpoint, identity: FunctionIdentity, digest: bytes, plain: bytes | None,
+    calls: Calls, on_mismatch: str,
 ) -> OpenedRun:  # fmt: skip
     try:
         if not log.size:
-            log.replace(head, digest)
+            log.replace(pickle_head(fresh, (), plain), digest)
             return OpenedRun(fresh, log, is_fresh=True)
-        opened = _open_existing(log, fresh, head, digest, calls, on_mismatch)
+        opened = _open_existing(log, fresh, digest, calls, on_mismatch)
         opened.warnings.extend(_changed_code(opened.checkpoint, identity))
     except BaseException:
         log.close()
@@ -134,17 +136,15 @@ def _find(log: Log, fresh: Checkpoint, digest: bytes, on_mismatch: str) -> _Foun
     return _Found(saved, fresh.difference(saved), is_current=False)
 
 
-def _open_existing(
-    log: Log, fresh: Checkpoint, head: bytes, digest: bytes, calls: Sequence[Call], on_mismatch: str
-) -> OpenedRun:
+def _open_existing(log: Log, fresh: Checkpoint, digest: bytes, calls: Calls, on_mismatch: str) -> OpenedRun:
     saved, reason, is_current = _find(log, fresh, digest, on_mismatch)
     if saved is None or reason is not None:
-        opened = _open_mismatched(log, fresh, head, digest, saved, calls, str(reason), on_mismatch)
+        opened = _open_mismatched(log, fresh, digest, saved, calls, str(reason), on_mismatch)
     else:
         fresh.keep_results(saved)
         if not is_current:
             # A damaged file is set aside as evidence; another format is fully carried over.
-            log.replace(pickle_head(fresh, _sections(fresh)), digest, keep_old=saved.has_gaps)
+            log.replace(pickle_head(fresh, fresh.sections()), digest, keep_old=saved.has_gaps)
         log.hold()
         opened = OpenedRun(fresh, log)
     opened.warnings[:0] = saved.take_notes() if saved is not None else []
@@ -152,8 +152,8 @@ def _open_existing(
 
 
 def _open_mismatched(
-    log: Log, fresh: Checkpoint, head: bytes, digest: bytes,
-    saved: Checkpoint | None, calls: Sequence[Call], reason: str, on_mismatch: str,
+    log: Log, fresh: Checkpoint, digest: bytes,
+    saved: Checkpoint | None, calls: Calls, reason: str, on_mismatch: str,
 ) -> OpenedRun:  # fmt: skip
     if on_mismatch == "raise":
         held = "" if saved is None else f", with {saved.done} of {len(saved.parameters)} results"
@@ -169,8 +169,7 @@ def _open_mismatched(
         and explain_function(saved.identity(), fresh.identity()) is None
     ):
         is_lossless = _reuse(saved, fresh, calls)
-        head = pickle_head(fresh, _sections(fresh))
-    backup = log.replace(head, digest, keep_old=not is_lossless)
+    backup = log.replace(pickle_head(fresh, fresh.sections()), digest, keep_old=not is_lossless)
     if backup is None:
         return OpenedRun(fresh, log)
     return OpenedRun(
@@ -178,7 +177,7 @@ def _open_mismatched(
     )
 
 
-def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
+def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Calls) -> bool:
     """Carry over every result whose parameters still occur; tell whether that was all of them."""
     places = defaultdict(list)
     for call in read_calls(saved.parameters)[1]:
@@ -193,8 +192,11 @@ def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Sequence[Call]) -> bool:
     return len(used) == saved.done and not saved.has_gaps
 
 
-def fold(checkpoint: Checkpoint, log: Log, results: Mapping[int, RawResult] | None) -> None:
+def fold(checkpoint: Checkpoint, log: Log, calls: Calls, records: Iterable[Record | Group] | None) -> None:
     """Rewrite a finished file as one plain pickle; results are copied as they were pickled.
+
+    Calls that ran in this process may have changed their arguments. The file shows them as
+    they were, and so is left alone then.
 
     Parameters
     ----------
@@ -202,7 +204,9 @@ def fold(checkpoint: Checkpoint, log: Log, results: Mapping[int, RawResult] | No
         The checkpoint that the file belongs to.
     log
         Its file.
-    results
+    calls
+        The calls of the run.
+    records
         Every result as it was pickled; ``None`` to read them from the file.
 
     Raises
@@ -210,14 +214,17 @@ def fold(checkpoint: Checkpoint, log: Log, results: Mapping[int, RawResult] | No
     OSError
         If it cannot be written; the file is as it was.
     """
-    if results is None:
+    plain = plain_form(calls)
+    if fingerprint(checkpoint.identity(), calls, plain) != log.fingerprint:
+        return
+    sections: list[Section] = []
+    if records is None:
         contents = log.read()
-        results = HeadReader(contents.head, _RawHead).load().results | {
-            record.index: plain(record.main, record.buffers)
-            for record in contents.records
-            if record.kind == RESULT and record.index < len(checkpoint.output)
-        }
-    log.replace(pickle_head(checkpoint, results), log.fingerprint)
+        sections = HeadReader(contents.head, _RawHead).load().sections
+        records = contents.records
+    results = [record for record in records if isinstance(record, Group) or record.kind != FAILURE]
+    sections += as_sections(joined(results))
+    log.replace(pickle_head(checkpoint, sections, plain), log.fingerprint)
 
 
 def new_checkpoint(identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:
@@ -245,15 +252,11 @@ def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) 
     return checkpoint
 
 
-def _sections(checkpoint: Checkpoint) -> dict[int, Any]:
-    return dict(checkpoint.__getstate__()["results"])
-
-
 class _RawHead:
     """What is made of a head for a fold: its results stay as they were pickled."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.results = dict(state["results"])
+        self.sections = list(state["results"])
 
 
 def _changed_code(checkpoint: Checkpoint, identity: FunctionIdentity) -> Iterable[Warning]:

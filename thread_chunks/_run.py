@@ -9,7 +9,7 @@ import logging
 import os
 import queue
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -36,7 +36,7 @@ from .messages import (
     CloseCheckpoint,
     FailedCall,
     OpenCheckpoint,
-    Result,
+    Results,
     ResultsSaved,
     RunFinished,
     SaveFailed,
@@ -102,7 +102,7 @@ class _Run:
         self._is_own_pool = pool is None
         self._bar: progress.Progress = progress.Silent()
         self._failed: list[FailedCall] = []
-        self._unsaved: dict[int, Result] = {}
+        self._unsaved: list[Results] = []
         self._is_saving = True
         self._saved: int | None = None  # until the checkpoint is open
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -114,21 +114,22 @@ class _Run:
         self._closed: CheckpointClosed | None = None
         self._reason: BaseException | None = None
         self._func: Callable[..., Any] | None = None
-        self._pickled: bytes | None = None
+        self._pickled: tuple[bytes, list[Any]] | None = None
 
     # --- the run, from start to end ---------------------------------------------------
 
-    def results(self, *, resumed: bool = False) -> Generator[Sequence[tuple[int, Any]], None, None]:
+    def results(self, *, resumed: bool = False) -> Generator[Iterable[tuple[int, Any]], None, None]:
         """Carry out the run; yield results as they are saved, those together that were saved together."""
         if self._pool is not None and self._pool.is_busy and not self._pool.is_left_behind:
             msg = "these workers are in the middle of another run: wait for it, or close its iterator"
             raise RuntimeError(msg)
         try:
-            opened = self._open()
+            opened = self._open(with_results=resumed)
             if resumed:
-                yield opened.resumed
+                yield _pairs(opened.results)
             self._fill_pool(len(opened.missing))
             self._steward.do(lambda: self._start(opened))
+            self._show_progress()
             for event in self._news():
                 yield from self._take(event)
             self._stop()
@@ -141,7 +142,7 @@ class _Run:
         finally:
             self._steward.dismiss(self._stop_actors)
 
-    def _open(self) -> CheckpointOpened:
+    def _open(self, *, with_results: bool) -> CheckpointOpened:
         """Do everything that can fail before a call runs: pickle the function, open the file."""
         job = self._job
         if self._pool is None:
@@ -156,19 +157,25 @@ class _Run:
             self._pool.is_busy = True
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
+        # Without a file nothing is compared, and to digest what a function holds can take long.
+        identity = FunctionIdentity("", b"", 0) if job.path is None else identify(self._func)
+        if job.path is None or not os.path.lexists(job.path):  # nothing can be saved: every call will be run
+            self._fill_pool(len(job.calls))
         self._warn_of_strangers()
-        identity = identify(self._func)
         self._steward.do(lambda: self._start_writer(identity))
         assert self._writer is not None
-        opened: CheckpointOpened = ask(self._writer, OpenCheckpoint())
+        opened: CheckpointOpened = ask(self._writer, OpenCheckpoint(with_results))
         for warning in opened.warnings:
             warn(warning)
-        done = self._saved = len(opened.resumed)
-        if done:
-            log.info("%d of %d results resumed from %s", done, len(job.calls), job.path)
-        name = getattr(self._func, "__name__", type(self._func).__name__)
-        self._bar = progress.start(name, len(job.calls), done, is_shown=job.has_bar)
+        self._saved = opened.resumed
+        if self._saved:
+            log.info("%d of %d results resumed from %s", self._saved, len(job.calls), job.path)
         return opened
+
+    def _show_progress(self) -> None:
+        name = getattr(self._func, "__name__", type(self._func).__name__)
+        count = len(self._job.calls)
+        self._bar = progress.start(name, count, self._saved or 0, is_shown=self._job.has_bar)
 
     def _warn_of_strangers(self) -> None:
         """Warn, or refuse where warnings are errors, before the writer reads the file."""
@@ -185,9 +192,12 @@ class _Run:
         )
 
     def _fill_pool(self, missing: int) -> None:
+        """Start workers, if that was not done, and their children, which takes longest."""
         if self._pool is None:
             self._pool = Pool(self._job.options.worker, self._job.func)
             self._pool.fill(min(self._job.chunk_size, missing), self._steward)
+        if missing:
+            self._pool.get_ready(threads_per_call(self._job.chunk_size))
 
     def _start(self, opened: CheckpointOpened) -> None:
         """Start the supervisor, and with it the run; in the steward's thread."""
@@ -233,7 +243,7 @@ class _Run:
             with suppress(pykka.ActorDeadError):
                 self._supervisor.tell(CheckWorkers())
 
-    def _take(self, event: Any) -> Iterator[Sequence[tuple[int, Any]]]:
+    def _take(self, event: Any) -> Iterator[Iterable[tuple[int, Any]]]:
         """Pass one piece of news on to the user."""
         match event:
             case ResultsSaved(results):
@@ -244,21 +254,21 @@ class _Run:
                 if self._is_saving:
                     self._is_saving = False
                     warn(failed_save(self._job.path, error))
-                self._unsaved.update((result.index, result) for result in results)
+                self._unsaved += results
             case CallFailed(failed):
                 self._failed.append(failed)
                 self._bar.failed()
 
-    def _report(self, results: Sequence[Result]) -> Sequence[tuple[int, Any]]:
-        self._saved = (self._saved or 0) + len(results)
-        self._bar.saved(len(results))
-        pairs = [(result.index, result.output) for result in results]
+    def _report(self, saved: Sequence[Results]) -> Iterable[tuple[int, Any]]:
+        count = _count(saved)
+        self._saved = (self._saved or 0) + count
+        self._bar.saved(count)
         if self._job.options.on_result is not None:
-            for index, output in pairs:
+            for index, output in _pairs(*saved):
                 self._job.options.on_result(index, output)
-        return pairs
+        return _pairs(*saved)
 
-    def _late_results(self) -> Iterator[Sequence[tuple[int, Any]]]:
+    def _late_results(self) -> Iterator[Iterable[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
         if self._closed is None:
             msg = "the CheckpointWriter was stopped before it handed the outputs over"
@@ -267,7 +277,7 @@ class _Run:
         for warning in self._closed.warnings:
             warn(warning)
         if self._unsaved and not self._closed.warnings:
-            yield self._report(tuple(self._unsaved.values()))
+            yield self._report(self._unsaved)
 
     # --- the end ------------------------------------------------------------------------
 
@@ -363,7 +373,18 @@ class _Run:
             "make the same call again to go on from there",
         )
         if self._unsaved and (self._closed is None or self._closed.warnings):
-            add_note(error, f"{len(self._unsaved)} more were computed and could not be saved")
+            add_note(error, f"{_count(self._unsaved)} more were computed and could not be saved")
+
+
+def _pairs(*saved: Results | None) -> Iterator[tuple[int, Any]]:
+    """Give index and output of each result."""
+    for results in saved:
+        if results is not None:
+            yield from zip(results.indices, results.outputs, strict=True)
+
+
+def _count(saved: Iterable[Results]) -> int:
+    return sum(len(results.indices) for results in saved)
 
 
 def _ask_briefly(actor: "pykka.ActorRef[Any]", message: Any) -> None:

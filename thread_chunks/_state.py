@@ -5,35 +5,39 @@ any more costs nothing but itself. The checkpoint writer changes it, and nobody
 else. This room knows no files.
 """
 
+import array
 import functools
 import io
+import itertools
+import math
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
-from . import _child
+from . import _wire
 from ._canonical import form
-from ._format import FAILURE, RESULT, Record
+from ._format import FAILURE, RESULT, Group, Record
 from ._identity import FunctionIdentity, codes_differ, explain_calls, explain_function
 from ._parameters import read_calls
 from .errors import CheckpointDamagedWarning
+from .messages import NOT_PICKLED, Results
 
-RawResult: TypeAlias = tuple[bytes, tuple[bytearray, ...]]
-"""A result as it was pickled, and its large buffers."""
+Section: TypeAlias = tuple[int, bytes, bytes, tuple[bytearray, ...]]
+"""Results as they stand in a pickled checkpoint: the digest of the code that computed them, their
+columns, their pickles side by side, and the large buffers of a result that stands alone."""
 
 
 class RunState:
     """What `Checkpoint` keeps in its file; its attributes are described there."""
 
     func_name: str
-    parameters: list[Any]
     output: list[Any]
     completed: list[bool]
     index: int
     done: int
-    seconds: list[float | None]
     failures: dict[int, str]
 
     def __init__(
@@ -46,12 +50,13 @@ class RunState:
         done: int,
     ) -> None:
         self.func_name = func_name
-        self.parameters = parameters
+        self._parameters = parameters
+        self._plain: tuple[type, int, bytes] | None = None
         self.output = output
         self.completed = completed
         self.index = index
         self.done = done
-        self.seconds = [None] * len(output)
+        self._seconds = array.array("d", [math.nan]) * len(output)
         self.failures = {}
         self._key: bytes | None = None
         self._codes = [0] * len(output)
@@ -61,7 +66,23 @@ class RunState:
 
     def __repr__(self) -> str:
         """Show the progress in one line."""
-        return f"<Checkpoint of {self.func_name}: {self.done} of {len(self.parameters)} calls done>"
+        return f"<Checkpoint of {self.func_name}: {self.done} of {len(self.output)} calls done>"
+
+    @property
+    def parameters(self) -> list[Any]:
+        """One entry for each call; rows of plain values are made when they are first looked at."""
+        if self._plain is not None:
+            self._parameters, self._plain = _rows(*self._plain), None
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, parameters: list[Any]) -> None:
+        self._parameters, self._plain = parameters, None
+
+    @property
+    def seconds(self) -> list[float | None]:
+        """How long each call took, in seconds; ``None`` for what is missing or not known."""
+        return [None if math.isnan(taken) else taken for taken in self._seconds]
 
     # --- changing it: the checkpoint writer does, and nobody else ----------------
 
@@ -79,16 +100,45 @@ class RunState:
         code
             The digest of the code that computed it.
         """
-        if not self.completed[index]:
-            self.completed[index] = True
-            self.done += 1
-        if index >= self.index:
-            self.index = index + 1
-        self.output[index] = output
-        self.seconds[index] = seconds
-        self._codes[index] = code
+        self.add_results((index,), [output], (seconds,), code)
+
+    def add_results(
+        self, indices: Sequence[int], outputs: Sequence[Any], seconds: Iterable[float], code: int
+    ) -> None:
+        """Note the results of some calls.
+
+        Parameters
+        ----------
+        indices
+            Which calls.
+        outputs, seconds
+            What each returned, and how long it took, NaN if that is not known.
+        code
+            The digest of the code that computed them.
+        """
+        first, count = indices[0], len(indices)
+        neighbours = range(first, first + count)
+        if neighbours.stop <= len(self.output) and (
+            indices == neighbours or list(indices) == list(neighbours)
+        ):
+            # They are neighbours: nothing is done for each.
+            self._put(slice(first, first + count), count, outputs, seconds, code)
+        else:
+            for index, output, taken in zip(indices, outputs, seconds, strict=True):
+                self._put(slice(index, index + 1), 1, [output], [taken], code)
+        self.index = max(self.index, 1 + (indices[-1] if isinstance(indices, range) else max(indices)))
         if self.failures:
-            self.failures.pop(index, None)
+            for index in indices:
+                self.failures.pop(index, None)
+
+    def _put(
+        self, place: slice, count: int, outputs: Sequence[Any], seconds: Iterable[float], code: int
+    ) -> None:
+        self.done += count - sum(self.completed[place])
+        self.completed[place] = [True] * count
+        self.output[place] = outputs
+        self._seconds[place] = seconds if isinstance(seconds, array.array) else array.array("d", seconds)
+        self._codes[place] = [code] * count
 
     def add_failure(self, index: int, text: str) -> None:
         """Note that a call failed; the next run tries it again.
@@ -108,23 +158,36 @@ class RunState:
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, each result pickled by itself."""
         state = dict(self.__dict__)
-        for name in ("output", "completed", "done", "_notes", "_has_gaps"):
+        for name in ("output", "completed", "done", "_seconds", "_codes", "_notes", "_has_gaps"):
             del state[name]
         if "results" not in state:
-            state["results"] = {
-                index: plain(*_child.dump(self.output[index]))
-                for index, is_completed in enumerate(self.completed)
-                if is_completed
-            }
+            state["results"] = self.sections()
         return state
 
-    def with_results(self, results: Mapping[int, Any]) -> Self:
-        """Return a copy that pickles with these results, which are pickled already.
+    def sections(self) -> list[Section]:
+        """Pickle every result by itself, small neighbours side by side.
+
+        Returns
+        -------
+        list of Section
+            All results.
+        """
+        records = []
+        for index, is_completed in enumerate(self.completed):
+            if is_completed:
+                main, buffers = _wire.dump(self.output[index])
+                records.append(Record(RESULT, index, self._seconds[index], self._codes[index], main, buffers))
+        return as_sections(joined(records))
+
+    def with_results(self, results: Sequence[Section], plain: bytes | None = None) -> Self:
+        """Return a copy that pickles with what is pickled already.
 
         Parameters
         ----------
         results
-            For each completed call, its pickle and its buffers.
+            Every result.
+        plain
+            The `plain_form` of the parameters, if they have one.
 
         Returns
         -------
@@ -132,49 +195,79 @@ class RunState:
             Good for pickling, and for nothing else.
         """
         copy = self.__class__.__new__(self.__class__)
-        copy.__dict__.update(self.__dict__, results=dict(results))
+        copy.__dict__.update(self.__dict__, results=list(results))
+        kinds = _wire.kinds(self.parameters)
+        if plain is not None and kinds in ({list}, {tuple}):
+            copy._parameters, copy._plain = [], (kinds.pop(), len(self.parameters), plain)
         return copy
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state back; a result that cannot be unpickled is missing, with a warning."""
-        for index, (main, buffers) in (self._begin(state) or {}).items():
-            is_ours = index in range(len(self.output))
-            seconds, code = (self.seconds[index], self._codes[index]) if is_ours else (None, 0)
-            self._apply(Record(RESULT, index, seconds or 0.0, code, main, buffers))
+        for section in self._begin(state) or ():
+            self._take(*section)
 
-    def _begin(self, state: dict[str, Any]) -> Mapping[int, RawResult] | None:
+    def _begin(self, state: dict[str, Any]) -> Sequence[Section] | None:
         """Take everything back but the results, and return those as they were pickled; 1.0.5 has none such."""
-        results: Mapping[int, RawResult] | None = state.pop("results", None)
+        results: Sequence[Section] | None = state.pop("results", None)
+        self._plain, self._parameters = None, state.pop("parameters", [])
         self.__dict__.update(state, _notes=[], _has_gaps=False)
-        count = len(self.parameters)
+        count = len(self._parameters) if self._plain is None else self._plain[1]
+        self._seconds, self._codes = array.array("d", [math.nan]) * count, [0] * count
         if results is None:  # release 1.0.5
-            self.seconds, self.failures = [None] * count, {}
-            self._key, self._codes, self._dependencies = None, [0] * count, {}
+            self.failures, self._key, self._dependencies = {}, None, {}
             return None
         self.output, self.completed, self.done = [None] * count, [False] * count, 0
         return results
 
-    def _count(self, index: int) -> None:
-        """Count a result that is there and is not looked at."""
-        if index in range(len(self.completed)) and not self.completed[index]:
-            self.completed[index] = True
-            self.done += 1
+    def _count(self, indices: Iterable[int]) -> None:
+        """Count results that are there and are not looked at."""
+        for index in indices:
+            if index in range(len(self.completed)) and not self.completed[index]:
+                self.completed[index] = True
+                self.done += 1
 
-    def _apply(self, record: Record) -> None:
-        """Take over one record; what cannot be used is noted and counts as missing."""
-        if not 0 <= record.index < len(self.output):
-            self._note(f"a record of call {record.index} was ignored: there are {len(self.output)} calls")
-        elif record.kind == FAILURE:
+    def _apply(self, record: "Record | Group") -> None:
+        """Take over what a record holds; what cannot be used is noted and counts as missing."""
+        if isinstance(record, Group):
+            self._take(record.code, record.columns, record.body, ())
+        elif record.kind != FAILURE:
+            self._take_result(record.index, record.seconds, record.code, bytes(record.main), record.buffers)
+        elif self._has_place(record.index):
             self.add_failure(record.index, bytes(record.main).decode("utf-8", "replace"))
-        else:
+
+    def _take(self, code: int, columns: bytes, body: Any, buffers: Sequence[Any]) -> None:
+        """Take over a section; where one of its results cannot be used, one by one."""
+        indices, seconds, sizes, _ = _wire.unpack(columns)
+        pieces = _wire.parts(body, sizes)
+        is_plain = not buffers and b"_make_skeleton_" not in body and max(indices) < len(self.output)
+        if is_plain:
             try:
-                output = _load_result(bytes(record.main), record.buffers)
-            except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-                self._note(
-                    f"the result of call {record.index} cannot be unpickled ({error!r}) and counts as missing"
-                )
+                outputs = list(map(pickle.loads, pieces))
+            except BaseException:  # noqa: BLE001 - unpickling runs the user's code
+                is_plain = False
             else:
-                self.add_result(record.index, output, record.seconds, record.code)
+                self.add_results(indices, outputs, seconds, code)
+        if not is_plain:
+            for index, taken, piece in zip(indices, seconds, pieces, strict=True):
+                self._take_result(index, taken, code, piece, buffers)
+
+    def _take_result(
+        self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any]
+    ) -> None:
+        if not self._has_place(index):
+            return
+        try:
+            output = _load_result(main, buffers)
+        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
+            self._note(f"the result of call {index} cannot be unpickled ({error!r}) and counts as missing")
+        else:
+            self.add_results((index,), [output], (seconds,), code)
+
+    def _has_place(self, index: int) -> bool:
+        if index in range(len(self.output)):
+            return True
+        self._note(f"a record of call {index} was ignored: there are {len(self.output)} calls")
+        return False
 
     def _note(self, text: str, *, is_gap: bool = True) -> None:
         self._notes.append(CheckpointDamagedWarning(text))
@@ -237,7 +330,7 @@ class RunState:
         place
             Which call it is there.
         """
-        self.add_result(index, source.output[place], source.seconds[place] or 0.0, source._codes[place])
+        self.add_results((index,), [source.output[place]], (source._seconds[place],), source._codes[place])
 
     def keep_results(self, saved: "RunState") -> None:
         """Take over everything that a checkpoint of the same run has and this one has not.
@@ -245,17 +338,42 @@ class RunState:
         Parameters
         ----------
         saved
-            The other one.
+            The other one. It is given away: this one may go on with its lists.
         """
-        for index, is_completed in enumerate(saved.completed):
-            if is_completed and not self.completed[index]:
-                self.copy_result(index, saved, index)
+        if not self.done:
+            self.output, self.completed, self.done = saved.output, saved.completed, saved.done
+            self._seconds, self._codes = saved._seconds, saved._codes
+        else:
+            for index, is_completed in enumerate(saved.completed):
+                if is_completed and not self.completed[index]:
+                    self.copy_result(index, saved, index)
         for index, text in saved.failures.items():
             if not self.completed[index]:
                 self.failures.setdefault(index, text)
         self.index = max(self.index, saved.index)
         if self._key is None:
             self._key = saved._key
+
+    @property
+    def missing(self) -> Sequence[int]:
+        """The calls without a result, in order."""
+        if self.done in {0, len(self.output)}:
+            return range(len(self.output) - self.done)
+        return [index for index, is_completed in enumerate(self.completed) if not is_completed]
+
+    def completed_results(self) -> Results | None:
+        """Return the calls that have a result, or ``None`` if there is none.
+
+        Returns
+        -------
+        Results
+            Not pickled.
+        """
+        if not self.done:
+            return None
+        indices = list(itertools.compress(range(len(self.output)), self.completed))
+        outputs = list(itertools.compress(self.output, self.completed))
+        return Results(indices, outputs, (), NOT_PICKLED)
 
     def count_older(self, code: int) -> int:
         """Count the results that stem from other code of the function.
@@ -270,8 +388,8 @@ class RunState:
         int
             How many of the completed calls.
         """
-        codes = zip(self.completed, self._codes, strict=True)
-        return sum(is_completed and codes_differ(each, code) for is_completed, each in codes)
+        counts = Counter(itertools.compress(self._codes, self.completed))
+        return sum(count for each, count in counts.items() if codes_differ(each, code))
 
 
 def _load_result(main: bytes, buffers: Sequence[Any]) -> Any:
@@ -315,6 +433,67 @@ def _set_state(set_state: Callable[..., Any], made: type, state: Any) -> Any:
     return made if _script_class(made.__name__) is made else set_state(made, state)
 
 
-def plain(main: Any, buffers: Sequence[Any]) -> RawResult:
-    """Copy a pickled result into builtin types; bytearrays, so that its arrays stay writable."""
-    return bytes(main), tuple(map(bytearray, buffers))
+def _rows(kind: type, _: int, plain: bytes) -> list[Any]:
+    """Make rows of their plain form again."""
+    lengths, values = pickle.loads(plain)
+    ends = itertools.accumulate(lengths, initial=0)
+    rows = [values[start:end] for start, end in itertools.pairwise(ends)]
+    return rows if kind is list else list(map(kind, rows))
+
+
+def joined(records: Iterable[Record | Group]) -> Iterator[Record | Group]:
+    """Join small results that follow each other into groups.
+
+    Parameters
+    ----------
+    records
+        Results and groups, as they were pickled.
+
+    Yields
+    ------
+    Record or Group
+        Fewer of them, with the same results in the same order.
+    """
+    small: list[tuple[int, float, bytes]] = []
+    code = 0
+    for record in records:
+        is_small = (
+            isinstance(record, Record) and not record.buffers and len(record.main) < _wire.OUT_OF_BAND_BYTES
+        )
+        if small and not (is_small and record.code == code):
+            yield Group(code, *_wire.group(*zip(*small, strict=True)))
+            small = []
+        if is_small:
+            assert isinstance(record, Record)
+            code = record.code
+            small.append((record.index, record.seconds, bytes(record.main)))
+        else:
+            yield record
+    if small:
+        yield Group(code, *_wire.group(*zip(*small, strict=True)))
+
+
+def as_sections(records: Iterable[Record | Group]) -> list[Section]:
+    """Copy pickled results into builtin types; bytearrays, so that their arrays stay writable.
+
+    Parameters
+    ----------
+    records
+        Results and groups.
+
+    Returns
+    -------
+    list of Section
+        One for each.
+    """
+    return [
+        (record.code, record.columns, bytes(record.body), ())
+        if isinstance(record, Group)
+        else (
+            record.code,
+            _wire.single(record.index, record.seconds, record.main, record.buffers),
+            bytes(record.main),
+            tuple(map(bytearray, record.buffers)),
+        )
+        for record in records
+    ]

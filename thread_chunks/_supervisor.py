@@ -17,11 +17,11 @@ import pykka
 
 from . import config
 from ._actor import Actor
+from ._parameters import Calls
 from ._plan import Action, End, GiveUp, HandOut, Plan, Save
 from ._policy import RunPolicy
 from .errors import RunStoppedError
 from .messages import (
-    Call,
     CallFailed,
     CallsFinished,
     CheckWorkers,
@@ -57,8 +57,8 @@ class Crew:
         The checkpoint writer.
     func : callable or None
         The function, or ``None`` for the workers' own.
-    pickled : bytes or None
-        The function, pickled once.
+    pickled : (bytes, list) or None
+        The function, pickled once, and its large buffers.
     threads : int
         Threads for numerical libraries inside one call.
     timeout : float or None
@@ -72,7 +72,7 @@ class Crew:
     workers: Sequence[WorkerRef]
     writer: "pykka.ActorRef[Any]"
     func: Callable[..., Any] | None
-    pickled: bytes | None
+    pickled: "tuple[bytes, list[Any]] | None"
     threads: int
     timeout: float | None
     durable: bool
@@ -105,7 +105,7 @@ class Supervisor(Actor):
     def __init__(
         self,
         crew: Crew,
-        calls: Sequence[Call],
+        calls: Calls,
         missing: Sequence[int],
         policy: RunPolicy,
         events: "queue.SimpleQueue[Any]",
@@ -141,7 +141,7 @@ class Supervisor(Actor):
                 self._act(actions)
             case ResultsSaved(results) | SaveFailed(results):
                 self._events.put(message)
-                self._act(self._plan.results_saved(result.index for result in results))
+                self._act(self._plan.results_saved(results))
             case WorkerJoined(worker, kill):
                 self._killers[worker] = kill
                 self._joining.add(worker)
@@ -208,6 +208,11 @@ class Supervisor(Actor):
         except pykka.ActorDeadError:
             self._lose(worker)
 
+    def _hand_out(self, worker: WorkerRef, indices: Sequence[int]) -> None:
+        rows = self._calls.rows_of(indices)
+        chunk = RunChunk(self.actor_ref, indices, rows, config.lease_seconds, self._stops_at_failure)
+        self._tell(worker, chunk)
+
     def _save(self, message: SaveResults) -> None:
         try:
             self._crew.writer.tell(message)
@@ -219,9 +224,7 @@ class Supervisor(Actor):
         for action in actions:
             match action:
                 case HandOut(worker, indices):
-                    calls = tuple(self._calls[index] for index in indices)
-                    chunk = RunChunk(self.actor_ref, calls, config.lease_seconds, self._stops_at_failure)
-                    self._tell(worker, chunk)  # type: ignore[arg-type]
+                    self._hand_out(worker, indices)  # type: ignore[arg-type]
                 case Save(outcomes):
                     self._save(SaveResults(outcomes, self.actor_ref))
                 case GiveUp(failed):

@@ -19,17 +19,16 @@ from typing import Any
 
 import pykka
 
-from . import config
+from . import _wire, config
 from ._actor import Actor
 from ._checkpoint import Checkpoint
-from ._format import FAILURE, RESULT, Record
-from ._identity import FunctionIdentity, fingerprint
+from ._format import FAILURE, RESULT, Group, Record
+from ._identity import FunctionIdentity
 from ._log import Log
+from ._parameters import Calls
 from ._resume import fold, new_checkpoint, open_run
-from ._state import RawResult, plain
 from .errors import CheckpointFailedWarning, RunStoppedError
 from .messages import (
-    Call,
     CheckpointClosed,
     CheckpointOpened,
     CloseCheckpoint,
@@ -37,7 +36,7 @@ from .messages import (
     Flush,
     OpenCheckpoint,
     Outcome,
-    Result,
+    Results,
     ResultsSaved,
     RunFinished,
     SaveFailed,
@@ -67,7 +66,7 @@ class CheckpointWriter(Actor):
         path: str | None,
         identity: FunctionIdentity,
         parameters: list[Any],
-        calls: Sequence[Call],
+        calls: Calls,
         on_mismatch: str,
         events: "queue.SimpleQueue[Any]",
     ) -> None:
@@ -81,12 +80,12 @@ class CheckpointWriter(Actor):
         self._checkpoint: Checkpoint | None = None
         self._log: Log | None = None
         self._waiting: list[Outcome] = []
-        self._unsaved: list[Record] = []
+        self._unsaved: list[Record | Group] = []
         self._error: OSError | None = None
         self._retry_at = 0.0
-        self._raw: dict[int, RawResult] | None = None
+        self._raw: list[Record | Group] | None = None
         self._closed: CheckpointClosed | None = None
-        self._unreported: list[Result] = []
+        self._unreported: list[Results] = []
         self._supervisor: pykka.ActorRef[Any] | None = None
 
     def on_receive(self, message: Any) -> Any:
@@ -107,8 +106,8 @@ class CheckpointWriter(Actor):
                 self._queue(message)
             case Flush():
                 self._flush()
-            case OpenCheckpoint():
-                return self._open()
+            case OpenCheckpoint(with_results):
+                return self._open(with_results=with_results)
             case CloseCheckpoint():
                 return self._close()
             case _:
@@ -134,19 +133,16 @@ class CheckpointWriter(Actor):
         if self._log is not None:
             self._log.close()
 
-    def _open(self) -> CheckpointOpened:
+    def _open(self, *, with_results: bool) -> CheckpointOpened:
         if self._path is None:
             self._checkpoint = new_checkpoint(self._identity, self._parameters)
-            return CheckpointOpened(tuple(range(len(self._calls))), (), ())
+            return CheckpointOpened(range(len(self._calls)), 0, None, ())
         opened = open_run(self._path, self._identity, self._parameters, self._calls, self._on_mismatch)
         self._checkpoint, self._log = opened.checkpoint, opened.log
-        self._raw = {} if opened.is_fresh else None
-        states = list(enumerate(self._checkpoint.completed))
-        return CheckpointOpened(
-            tuple(index for index, is_completed in states if not is_completed),
-            tuple((index, self._checkpoint.output[index]) for index, done in states if done),
-            tuple(opened.warnings),
-        )
+        self._raw = [] if opened.is_fresh else None
+        results = self._checkpoint.completed_results() if with_results else None
+        missing, done = self._checkpoint.missing, self._checkpoint.done
+        return CheckpointOpened(missing, done, results, tuple(opened.warnings))
 
     def _queue(self, message: SaveResults) -> None:
         if not self._waiting:
@@ -159,7 +155,7 @@ class CheckpointWriter(Actor):
         if self._checkpoint is None:
             return
         outcomes, self._waiting = self._waiting, []
-        results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+        results = [outcome for outcome in outcomes if isinstance(outcome, Results)]
         error = self._commit(outcomes)
         self._unreported += results
         if error is not None:
@@ -198,20 +194,21 @@ class CheckpointWriter(Actor):
         if self._raw is not None and self._log.record_bytes > config.fold_bytes:
             self._raw = None
         if self._raw is not None:
-            for record in self._unsaved:
-                if record.kind == RESULT:
-                    self._raw[record.index] = plain(record.main, record.buffers)
+            self._raw += map(_kept, self._unsaved)
 
-    def _take(self, outcome: Outcome) -> Record:
+    def _take(self, outcome: Outcome) -> Record | Group:
         """Note an outcome in the checkpoint, and return what is written of it."""
         assert self._checkpoint is not None
         if isinstance(outcome, FailedCall):
             self._checkpoint.add_failure(outcome.index, outcome.traceback)
             return Record(FAILURE, outcome.index, 0.0, 0, outcome.traceback.encode("utf-8", "replace"))
-        index, output, (main, buffers), seconds = outcome
+        indices, outputs, seconds, (columns, body, buffers) = outcome
         code = self._identity.code
-        self._checkpoint.add_result(index, output, seconds, code)
-        return Record(RESULT, index, seconds, code, main, buffers)
+        self._checkpoint.add_results(indices, outputs, seconds, code)
+        if len(indices) > 1 or self._log is None:
+            return Group(code, columns, body)
+        checksum = _wire.unpack(columns)[3][0]
+        return Record(RESULT, indices[0], seconds[0], code, body, buffers, checksum)
 
     def _close(self) -> CheckpointClosed | None:
         """Save what waits, and release the file."""
@@ -229,7 +226,7 @@ class CheckpointWriter(Actor):
     def _close_file(self, checkpoint: Checkpoint, log: Log) -> CheckpointClosed:
         """Try once more to save what could not be saved; fold a finished file."""
         warnings: list[Warning] = []
-        unsaved = len({record.index for record in self._unsaved if record.kind == RESULT})
+        unsaved = _count(self._unsaved)
         try:
             if self._unsaved:
                 log.append(self._unsaved)
@@ -244,14 +241,27 @@ class CheckpointWriter(Actor):
         return CheckpointClosed(checkpoint.output, checkpoint.done - unsaved, tuple(warnings))
 
     def _fold(self, checkpoint: Checkpoint, log: Log) -> None:
-        """Fold the file, if that is possible: all is saved as it is, and nothing may be lost by it now.
-
-        Calls that ran in this process may have changed their arguments. The file shows them
-        as they were, and so is left alone then.
-        """
+        """Fold the file, if that is possible: all is saved as it is, and nothing may be lost by it now."""
         with contextlib.suppress(Exception):
-            if fingerprint(self._identity, self._calls) == log.fingerprint:
-                fold(checkpoint, log, self._raw)
+            fold(checkpoint, log, self._calls, self._raw)
+
+
+def _kept(record: Record | Group) -> Record | Group:
+    """Copy what a record shares with the output of its call, which is the user's from now on."""
+    if isinstance(record, Group) or not record.buffers:
+        return record
+    return record._replace(buffers=tuple(map(bytearray, record.buffers)))
+
+
+def _count(records: Sequence[Record | Group]) -> int:
+    """Count the calls whose results are in records."""
+    indices: set[int] = set()
+    for record in records:
+        if isinstance(record, Group):
+            indices.update(_wire.unpack(record.columns)[0])
+        elif record.kind == RESULT:
+            indices.add(record.index)
+    return len(indices)
 
 
 def _unsaved_warning(path: str, count: int, error: OSError) -> CheckpointFailedWarning:

@@ -5,17 +5,16 @@ The values are read when a call is made, not when the module is imported: set
 `chunk` obeys. This room holds numbers and knows nothing of who uses them.
 """
 
-import functools
 from typing import Any
 
-from ._late import imported
+from . import _cpus
 
 progress_bar: bool = True
 """Whether `chunk` and `Chunker` show a progress bar on stderr unless told otherwise."""
 
-chunk_seconds: float = 0.03
-"""Seconds of work that one chunk of very short calls should hold. Handing out a
-chunk costs about 0.1 ms, so 30 ms keeps that cost under one per cent."""
+chunk_seconds: float = 0.05
+"""Seconds of work that one chunk of very short calls should hold. A child waits about
+half a millisecond between two chunks, so 50 ms keep that at one per cent."""
 
 smallest_chunk_seconds: float = 0.001
 """Seconds of work that a chunk should hold even when only a fair part of the rest
@@ -25,7 +24,7 @@ lease_seconds: float = 0.1
 """Seconds after which a worker starts no further call of its chunk but gives the
 rest back, so that one unexpectedly long call never holds up the others."""
 
-call_overhead_seconds: float = 5e-6
+call_overhead_seconds: float = 1.5e-6
 """Seconds that pickling, sending and saving one trivial call takes, beside the call
 itself, when chunks are sized."""
 
@@ -69,7 +68,7 @@ save_retry_seconds: float = 1.0
 """Seconds to wait, after results could not be saved, before saving is tried again. Each
 try may write everything that waits, so one for every result would cost more and more."""
 
-fold_bytes: int = 32 << 20
+fold_bytes: int = 16 << 20
 """Bytes of records up to which a finished run rewrites its checkpoint as one plain
 pickle. Beyond that the rewrite would cost more than it is worth."""
 
@@ -82,13 +81,8 @@ log_line_seconds: float = 30.0
 should hold a few lines, not thousands."""
 
 
-@functools.cache
-def _usable_cpus() -> int:
-    return int(imported("loky").cpu_count())  # slow to import, and who only reads checkpoints never needs it
-
-
 def __getattr__(name: str) -> Any:
-    """Compute `default_chunk_size` on first use.
+    """Compute `default_chunk_size` when it is read.
 
     Parameters
     ----------
@@ -102,6 +96,6 @@ def __getattr__(name: str) -> Any:
         limits of its container.
     """
     if name == "default_chunk_size":
-        return _usable_cpus()
+        return _cpus.usable()
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

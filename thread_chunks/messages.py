@@ -3,10 +3,11 @@
 ::
 
     caller             Supervisor              Worker 1..n         CheckpointWriter
+      │ GetReady ────────────────────────────────▶ │ (its child starts)   │
       │ ask OpenCheckpoint ─────────────────────────────────────────────▶ │
       │ ◀─ CheckpointOpened ───────────────────────────────────────────── │
       │ StartRun ─────▶ │ JoinRun ───────────────▶ │                      │
-      │                 │ ◀─────────── WorkerJoined │ (its child starts)   │
+      │                 │ ◀─────────── WorkerJoined │                      │
       │                 │ ◀──────────── WorkerReady │                      │
       │                 │ RunChunk ──────────────▶ │ execute(f, *args)    │
       │                 │ ◀────────── CallsFinished │ (as results come)    │
@@ -43,23 +44,50 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     """The keyword arguments."""
 
-
-class Result(NamedTuple):
-    """A call that returned."""
-
-    index: int  # type: ignore[assignment]
-    """Which call."""
-    output: Any
-    """What it returned."""
-    payload: tuple[Any, Sequence[Any]]
-    """The same as its worker pickled it (protocol 5): the pickle and its large out-of-band
-    buffers. Both empty if nobody will save it."""
-    seconds: float
-    """How long the call took."""
+    @classmethod
+    def of(cls, index: int, row: "Row") -> "Call":
+        """Make the call of one row."""
+        return cls(index, (), row) if isinstance(row, dict) else cls(index, tuple(row), _NO_KWARGS)
 
 
-NOT_PICKLED: tuple[Any, Sequence[Any]] = (b"", ())
-"""The payload of a result that nobody will save."""
+_NO_KWARGS: dict[str, Any] = {}  # shared by all calls
+
+
+Row: TypeAlias = "list[Any] | tuple[Any, ...] | dict[str, Any]"
+"""The arguments of one call: positional ones, or keyword arguments by name."""
+
+
+class Pickled(NamedTuple):
+    """Results as their worker pickled them (protocol 5), each by itself, side by side."""
+
+    columns: bytes
+    """Index, seconds, size and checksum of each, as `_wire.pack` lays them out."""
+    body: Any
+    """The pickles, one after the other: `bytes`, or anything with a buffer."""
+    buffers: Sequence[Any]
+    """The large buffers of a result that stands alone."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes, buffers included."""
+        return len(self.body) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
+
+NOT_PICKLED = Pickled(b"", b"", ())
+"""What stands for the pickles of results that nobody will save."""
+
+
+class Results(NamedTuple):
+    """Calls that returned: one, or many short ones, in the order in which they were run."""
+
+    indices: Sequence[int]
+    """Which calls."""
+    outputs: list[Any]
+    """What each returned."""
+    seconds: Sequence[float]
+    """How long each took."""
+    pickled: Pickled
+    """The same as their worker pickled it."""
 
 
 class FailedCall(NamedTuple):
@@ -73,7 +101,7 @@ class FailedCall(NamedTuple):
     """The worker's traceback as text."""
 
 
-Outcome: TypeAlias = Result | FailedCall
+Outcome: TypeAlias = Results | FailedCall
 
 
 # --- caller to supervisor ----------------------------------------------------
@@ -101,6 +129,14 @@ class StopRun:
 
 
 @dataclass(frozen=True, slots=True)
+class GetReady:
+    """A run is about to begin: start what takes time to start."""
+
+    threads: int
+    """Threads that numerical libraries may use inside one call."""
+
+
+@dataclass(frozen=True, slots=True)
 class JoinRun:
     """Work for this supervisor from now on."""
 
@@ -108,8 +144,8 @@ class JoinRun:
     """Whom to report to."""
     func: Callable[..., Any] | None
     """The function to run from now on; ``None`` keeps the worker's own."""
-    pickled: bytes | None
-    """The same function, pickled once for all workers that need it so."""
+    pickled: tuple[bytes, list[Any]] | None
+    """The same function, pickled once for all workers that need it so: the pickle and its large buffers."""
     threads: int
     """Threads that numerical libraries may use inside one call."""
     timeout: float | None
@@ -139,8 +175,11 @@ class RunChunk:
 
     supervisor: "pykka.ActorRef[Any]"
     """Whose run. A worker that has joined another one by now holds another function and runs nothing."""
-    calls: tuple[Call, ...]
+    indices: Sequence[int]
     """The calls, in order."""
+    rows: tuple[int, Sequence[Any]]
+    """The arguments of each, as `_wire.flat` lays them out: the length of all rows, and all values one
+    after the other; or 0, and the rows."""
     lease: float
     """Seconds after which the calls that are not started yet are handed back."""
     stops_at_failure: bool
@@ -210,15 +249,20 @@ class WorkerStopped:
 class OpenCheckpoint:
     """Lock the file, find out whether it matches, and answer `CheckpointOpened`."""
 
+    with_results: bool
+    """Whether the results that were saved before are wanted with the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointOpened:
     """The checkpoint is open and held against other runs."""
 
-    missing: tuple[int, ...]
+    missing: Sequence[int]
     """The calls without a saved result, in order."""
-    resumed: tuple[tuple[int, Any], ...]
-    """Index and output of every call that was saved before."""
+    resumed: int
+    """How many calls were saved before."""
+    results: Results | None
+    """Those, not pickled, if there are any and they are wanted."""
     warnings: tuple[Warning, ...]
     """What the caller should be warned of."""
 
@@ -265,7 +309,7 @@ class CheckpointClosed:
 class ResultsSaved:
     """These results are durable (or, without a path, held in memory)."""
 
-    results: tuple[Result, ...]
+    results: tuple[Results, ...]
     """The results."""
 
 
@@ -273,7 +317,7 @@ class ResultsSaved:
 class SaveFailed:
     """These results could not be saved for now. They are kept, and saving is tried again."""
 
-    results: tuple[Result, ...]
+    results: tuple[Results, ...]
     """The results, safe in memory only."""
     error: Exception
     """What the system said."""

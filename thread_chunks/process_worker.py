@@ -8,6 +8,7 @@ the plan's decision, not made here. How one talks to a child is known to
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from . import config
@@ -59,6 +60,7 @@ class ProcessWorker(Worker):
         super().__init__(func)
         self._child: ChildProcess | None = None
         self._is_killed = False
+        self._threads = 1
 
     def on_start(self) -> None:
         """Block Ctrl-C in this thread, so that children are born with it blocked."""
@@ -98,15 +100,20 @@ class ProcessWorker(Worker):
         outcome = self._run_in_child(func, Call(0, args, kwargs), durable=False)
         if isinstance(outcome, FailedCall):
             raise outcome.exception
-        return outcome.output
+        return outcome.outputs[0]
 
     @property
     def _is_plain(self) -> bool:
         """Whether `execute` is ours: then results go straight from the child to the supervisor."""
         return type(self).execute is ProcessWorker.execute
 
+    def _get_ready(self, threads: int) -> None:
+        self._threads = threads
+        with suppress(WorkerDiedError):  # whoever joins the run next will see
+            self._ready_child()
+
     def _join(self, message: JoinRun) -> None:
-        self._run, self._is_killed = message, False
+        self._run, self._is_killed, self._threads = message, False, message.threads
         self._report(WorkerJoined(self.actor_ref, self._killer()))
         try:
             if message.func is None:
@@ -152,7 +159,7 @@ class ProcessWorker(Worker):
         if self._child is not None and (self._child.is_exhausted or not self._child.is_alive):
             self._end_child()
         if self._child is None:
-            self._child = ChildProcess(self._run.threads if self._run else 1)
+            self._child = ChildProcess(self._threads)
         if self._is_killed:  # a kill from another thread may have come before there was a child
             self._child.kill()
         self._child.prepare()
@@ -174,7 +181,11 @@ class ProcessWorker(Worker):
             return
         try:
             batches = self._loaded_child(func).run(
-                chunk.calls, chunk.lease, durable=run.durable, stops_at_failure=chunk.stops_at_failure
+                chunk.indices,
+                chunk.rows,
+                chunk.lease,
+                durable=run.durable,
+                stops_at_failure=chunk.stops_at_failure,
             )
             for outcomes, is_last, returned, moved in batches:
                 self._report(CallsFinished(self.actor_ref, outcomes, is_last, returned, moved))
@@ -199,7 +210,8 @@ class ProcessWorker(Worker):
         timeout = None if run is None else run.timeout
         try:
             child = self._loaded_child(func)
-            for outcomes, *_ in child.run((call,), _NO_LEASE, timeout=timeout, durable=durable):
+            rows = 0, [call.kwargs or call.args]
+            for outcomes, *_ in child.run((call.index,), rows, _NO_LEASE, timeout=timeout, durable=durable):
                 if outcomes:
                     outcome = outcomes[0]
         except UnreadableError as error:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pykka
 
-from . import _child
+from . import _child, _wire
 from ._actor import Actor
 from .errors import CallTimeoutError, WorkerDiedError
 from .messages import (
@@ -25,10 +25,12 @@ from .messages import (
     CallsFinished,
     FailedCall,
     GetFunction,
+    GetReady,
     JoinRun,
     LeaveRun,
     Outcome,
-    Result,
+    Pickled,
+    Results,
     RunChunk,
     WorkerDied,
     WorkerReady,
@@ -71,6 +73,10 @@ class Worker(Actor):
         try:
             return super()._handle_receive(message)
         except Exception as error:
+            if isinstance(message, GetReady):
+                return (
+                    None  # it is only a hint: what is wrong comes up again in the run, where somebody listens
+                )
             if isinstance(message, (JoinRun, RunChunk)):
                 _tell(message.supervisor, WorkerStopped(self.actor_ref, error))
             raise
@@ -172,6 +178,8 @@ class Worker(Actor):
                 _tell(supervisor, WorkerStopped(self.actor_ref))  # it is in the middle of another run
             case JoinRun():
                 self._join(message)
+            case GetReady(threads):
+                self._get_ready(threads)
             case LeaveRun(supervisor):
                 self._run = None if self._is_in_run_of(supervisor) else self._run
             case GetFunction():
@@ -192,6 +200,9 @@ class Worker(Actor):
     ) -> None:
         """Do as `on_stop`: pykka calls this one instead when a message handler raised."""
         self.on_stop()
+
+    def _get_ready(self, threads: int) -> None:
+        """Start what takes time to start; here that is nothing."""
 
     def _join(self, message: JoinRun) -> None:
         self._run = message
@@ -217,14 +228,14 @@ class Worker(Actor):
 
     def _run_chunk(self, chunk: RunChunk) -> None:
         """Run the calls through `execute`, each result handed back as it comes."""
-        for number, call in enumerate(chunk.calls, 1):
+        for number, call in enumerate(map(Call.of, chunk.indices, _wire.unflat(*chunk.rows)), 1):
             try:
                 outcome = self._outcome(call)
             except WorkerDiedError as error:
                 self._died(error)
                 return
             is_stop = chunk.stops_at_failure and isinstance(outcome, FailedCall)
-            is_last = is_stop or number == len(chunk.calls)
+            is_last = is_stop or number == len(chunk.indices)
             self._report(CallsFinished(self.actor_ref, (outcome,), is_last))
             if is_last:
                 return
@@ -243,11 +254,13 @@ class Worker(Actor):
             return failed_call(call.index, error)
         seconds = time.perf_counter() - start
         if self._run is None or not self._run.durable:
-            return Result(call.index, output, NOT_PICKLED, seconds)
+            return Results((call.index,), [output], (seconds,), NOT_PICKLED)
         try:
-            return Result(call.index, output, _child.dump(output), seconds)
+            main, buffers = _wire.dump(output)
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             return failed_call(call.index, _child.unpicklable(error))
+        columns = _wire.single(call.index, seconds, main, buffers)
+        return Results((call.index,), [output], (seconds,), Pickled(columns, main, buffers))
 
 
 class ThreadWorker(Worker):

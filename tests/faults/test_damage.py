@@ -32,12 +32,14 @@ from thread_chunks import (
     CheckpointRestartedWarning,
     CheckpointVersionError,
     NotACheckpointError,
+    ProcessWorker,
     ThreadWorker,
     _format,
+    _wire,
     chunk,
     config,
 )
-from thread_chunks._format import FAILURE, HEADER_SIZE, HOLDER_OFFSET, RESULT, Record
+from thread_chunks._format import FAILURE, HEADER_SIZE, HOLDER_OFFSET, RESULT, Group, Record
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy", "_unfolded")
 
@@ -950,3 +952,116 @@ def test_file_is_left_alone_when_a_module_that_its_parameters_need_is_gone(
             act()
     assert path.read_bytes() == before
     assert os.listdir(folder) == ["c.pkl"]
+
+
+# --- short calls, saved in groups: rows 10 to 12 ----------------------------------------------------
+
+SHORT_ROWS = [[n] for n in range(300)]
+
+
+def short_run(path: Path, log: Path, worker: Any = ThreadWorker) -> list[str]:
+    """Carry out a run of short calls, check what it returns, and return what it warned of."""
+
+    def square(x: int) -> Any:
+        note(log, x)
+        return [x * x, "s" * (x % 9)]
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outputs = chunk(square, SHORT_ROWS, chunk_size=1, worker=worker, path=path)
+    assert outputs == [[n * n, "s" * (n % 9)] for n in range(300)]
+    return [str(warning.message) for warning in caught]
+
+
+def grouped_file(path: Path, log: Path) -> tuple[bytes, int]:
+    """Make the finished file of a run of short calls; return its bytes and where its records begin."""
+    short_run(path, log, ProcessWorker)
+    with path.open("rb") as file:
+        contents = _format.read(file, str(path))
+    groups = [record for record in contents.records if isinstance(record, Group)]
+    assert max(len(group.columns) // _wire.COLUMN_BYTES for group in groups) > 20
+    log.unlink()
+    return path.read_bytes(), HEADER_SIZE + len(contents.head)
+
+
+def expect_repaired(path: Path, log: Path, data: bytes) -> set[int]:
+    """Load and then resume from a file of damaged groups, and return which calls it had lost.
+
+    No value is wrong, exactly the lost calls are run again, the damaged file is kept,
+    and the new one is whole.
+    """
+    for found in path.parent.iterdir():
+        found.unlink()
+    path.write_bytes(data)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        checkpoint = Checkpoint.load(path)
+    assert {warning.category for warning in caught} == {CheckpointDamagedWarning}
+    lost = {index for index, is_completed in enumerate(checkpoint.completed) if not is_completed}
+    assert all(checkpoint.output[n] == [n * n, "s" * (n % 9)] for n in set(range(300)) - lost)
+    is_tail = all("a torn tail" in str(warning.message) for warning in caught)
+    assert short_run(path, log) == [str(warning.message) for warning in caught]
+    assert sorted(map(int, noted(log))) == sorted(lost)
+    log.unlink(missing_ok=True)
+    backup = Path(f"{path}.bak")
+    assert (backup.exists() and backup.read_bytes()[HEADER_SIZE:] == data[HEADER_SIZE:]) or is_tail
+    assert short_run(path, log) == []
+    assert noted(log) == []
+    return lost
+
+
+def test_run_repeats_at_most_one_short_call_when_any_bit_of_its_groups_is_flipped(
+    folder: Path, tmp_path: Path, seeded: random.Random
+) -> None:
+    """Thousands of results side by side, and one wrong bit costs one of them at most, wherever it is."""
+    data, start = grouped_file(folder / "c.pkl", tmp_path / "log")
+    for _ in range(40):
+        changed = flipped(data, seeded.randrange(start, len(data)), seeded.randrange(8))
+        assert len(expect_repaired(folder / "c.pkl", tmp_path / "log", changed)) <= 1
+
+
+@pytest.mark.parametrize("size", [16, 512])
+def test_run_repeats_only_what_was_hit_when_a_sector_of_its_groups_is_lost(
+    size: int, folder: Path, tmp_path: Path, seeded: random.Random
+) -> None:
+    """A stretch that reads as zeros costs the results that were in it, and none that lie elsewhere."""
+    data, start = grouped_file(folder / "c.pkl", tmp_path / "log")
+    places = _places(data, folder / "c.pkl")
+    for _ in range(20):
+        at = seeded.randrange(start, len(data) - size)
+        changed = data[:at] + bytes(size) + data[at + size :]
+        hit = {n for n, (begin, end) in places.items() if begin < at + size and at < end}
+        assert expect_repaired(folder / "c.pkl", tmp_path / "log", changed) <= hit
+
+
+def _places(data: bytes, path: Path) -> dict[int, tuple[int, int]]:
+    """Return where the result of each call lies in a file; a single record lies from its head to its end."""
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        contents = _format.read(file, str(path))
+    places, offset = {}, HEADER_SIZE + len(contents.head)
+    for each in contents.records:
+        size = sum(map(len, _format.record_pieces([each], contents.header.salt)))
+        if isinstance(each, Group):
+            indices, _, sizes, _ = _wire.unpack(each.columns)
+            begin = offset + RECORD_HEAD + len(each.columns)
+            for index, length in zip(indices, sizes, strict=True):
+                places[index] = (begin, begin + length)
+                begin += length
+        else:
+            places[each.index] = (offset, offset + size)
+        offset += size
+    assert offset == len(data)
+    return places
+
+
+def test_run_goes_on_from_what_was_whole_when_a_file_of_groups_is_cut(
+    folder: Path, tmp_path: Path, seeded: random.Random
+) -> None:
+    """Of a file that is cut inside of a group all groups before it count, and the next run adds the rest."""
+    data, start = grouped_file(folder / "c.pkl", tmp_path / "log")
+    places = _places(data, folder / "c.pkl")
+    for _ in range(15):
+        length = seeded.randrange(start + 1, len(data))
+        lost = expect_repaired(folder / "c.pkl", tmp_path / "log", data[:length])
+        assert {n for n, (_, end) in places.items() if end > length} <= lost

@@ -1,0 +1,241 @@
+"""What a worker and its child process say to each other, as bytes.
+
+A message is one pickle of builtin types, its large buffers out of band:
+``count, lengths of the parts, pickle, buffer, buffer, ...``
+
+Results travel in groups: each pickled by itself, the pickles side by side, and beside
+them the *columns*: four arrays with the index, the seconds, the size and the checksum
+of each. So a short call costs a few bytes and no object of its own, and what a child
+made is written to the checkpoint as it came. One rule: both ends, and the file, know
+the layout from here. This room knows bytes, and runs in the child, so it imports little.
+"""
+
+from __future__ import annotations
+
+import array
+import itertools
+import struct
+import sys
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
+    import pickle
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, Protocol
+
+    class Stream(Protocol):
+        """What both ends of the conversation are: a socket in the parent, a descriptor in the child."""
+
+        def send(self, data: memoryview, /) -> int: ...
+        def recv_into(self, buffer: memoryview, /) -> int: ...
+else:  # the same without what a child does not need: it starts in half the time
+    import _pickle as pickle
+
+
+PROTOCOL = 5
+OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
+MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
+COLUMN_BYTES = 28  # for each result: index and size of 8 bytes, seconds as a double, a checksum of 4
+
+
+# --- pickling -------------------------------------------------------------------
+
+
+def dump(value: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickle `value` into ``(main, buffers)``; what pickle cannot take, cloudpickle takes by value."""
+    buffers: list[memoryview] = []
+    return dumps(value, buffers), buffers
+
+
+def dumps(value: Any, buffers: list[memoryview] | None = None) -> bytes:
+    """Pickle `value`, its large buffers out of band if there is a list for them."""
+    keep_in_band = buffer_taker(buffers)
+    try:
+        return pickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        import cloudpickle  # noqa: PLC0415 - slow to import, and seldom needed in a child
+
+        if buffers is not None:
+            buffers.clear()
+        pickled: bytes = cloudpickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)
+        return pickled
+
+
+def buffer_taker(buffers: list[memoryview] | None) -> Callable[[pickle.PickleBuffer], bool] | None:
+    """Return what a pickler asks about each buffer: it moves the large ones to the list, if there is one."""
+    if buffers is None:
+        return None
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        # Only contiguous buffers have a flat view; the others travel inside the pickle.
+        if len(buffers) == MAX_BUFFERS:
+            return True
+        try:
+            view = buffer.raw()
+        except BufferError:
+            return True
+        if view.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    return keep_in_band
+
+
+# --- rows of parameters -----------------------------------------------------------
+
+
+def kinds(values: Iterable[Any]) -> set[type]:
+    """Return the types of values; only `object` if there are types that no set can hold."""
+    try:
+        return set(map(type, values))
+    except TypeError:
+        return {object}
+
+
+def flat(rows: Sequence[Any]) -> tuple[int, Sequence[Any]]:
+    """Write rows that are equally long one after the other: one list is faster to pickle than many.
+
+    Returns the length of each row, and all values; or 0, and the rows as they are.
+    """
+    if not kinds(rows) <= {list, tuple}:
+        return 0, rows
+    widths = set(map(len, rows))
+    width = widths.pop() if len(widths) == 1 else 0
+    return width, list(itertools.chain.from_iterable(rows)) if width else rows
+
+
+def unflat(width: int, values: Sequence[Any]) -> Iterable[Any]:
+    """Give the rows again."""
+    return zip(*[iter(values)] * width, strict=True) if width else values
+
+
+# --- groups of results ------------------------------------------------------------
+
+
+def pack(
+    indices: Iterable[int], seconds: Iterable[float], sizes: Iterable[int], checksums: Iterable[int]
+) -> bytes:
+    """Lay the columns of a group out."""
+    columns = zip(_CODES, (indices, seconds, sizes, checksums), strict=True)
+    return b"".join([_little(array.array(code, column)).tobytes() for code, column in columns])
+
+
+def unpack(columns: Any) -> list[array.array[Any]]:
+    """Return the four columns again: indices, seconds, sizes, checksums."""
+    count = len(columns) // COLUMN_BYTES
+    unpacked = [array.array(code) for code in _CODES]
+    start = 0
+    for column in unpacked:
+        end = start + count * column.itemsize
+        column.frombytes(columns[start:end])
+        start = end
+    return list(map(_little, unpacked))
+
+
+_CODES = "QdQI"  # the types of the columns, as the array module names them
+
+
+def _little(column: array.array[Any]) -> array.array[Any]:
+    """Turn between the machine's order of bytes and the layout's."""
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
+
+
+def group(indices: Sequence[int], seconds: Sequence[float], pickles: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Join small results into columns and a body."""
+    return pack(indices, seconds, map(len, pickles), map(zlib.crc32, pickles)), b"".join(pickles)
+
+
+def single(index: int, seconds: float, main: Any, buffers: Sequence[Any]) -> bytes:
+    """Return the columns of a result that stands alone; its checksum covers the buffers."""
+    return pack((index,), (seconds,), (len(main),), (checksum(main, buffers),))
+
+
+def checksum(main: Any, buffers: Sequence[Any]) -> int:
+    """Checksum one result as it lies in the file: with the lengths of its buffers before it."""
+    value = 0
+    for part in [lengths(buffers), main, *buffers]:
+        value = zlib.crc32(part, value)
+    return value
+
+
+def lengths(buffers: Sequence[Any]) -> bytes:
+    """Return what stands before a result in the file: the length of each of its buffers."""
+    return struct.pack(f"<{len(buffers)}Q", *map(size, buffers))
+
+
+def parts(body: Any, sizes: Iterable[int]) -> list[Any]:
+    """Cut the body of a group into its pickles."""
+    ends = [0, *itertools.accumulate(sizes)]
+    body = bytes(body)  # slices of other types take several times as long
+    return [body[start:end] for start, end in itertools.pairwise(ends)]
+
+
+# --- framing ------------------------------------------------------------------------
+
+
+def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) -> int:
+    """Write one message. With a time-out on the socket, `check` is called at each, to raise or go on."""
+    body, buffers = dump(message)
+    pieces = [body, *buffers]
+    head = struct.pack(f"<I{len(pieces)}Q", len(pieces), *map(size, pieces))
+    _write(stream, head + body, check)
+    for buffer in buffers:
+        _write(stream, buffer, check)
+    return len(body) + sum(buffer.nbytes for buffer in buffers)
+
+
+def receive(stream: Stream, check: Callable[[], None] | None = None) -> Any:
+    """Read one message, as `send` wrote it; an `EOFError` if the other end is gone."""
+    (count,) = struct.unpack("<I", _read(stream, 4, check))
+    sizes = struct.unpack(f"<{count}Q", _read(stream, 8 * count, check))
+    body, *buffers = [_read(stream, size, check) for size in sizes]
+    return pickle.loads(body, buffers=buffers)
+
+
+def out_of_band(data: bytes) -> bytes | pickle.PickleBuffer:
+    """Wrap bytes so that large ones are not copied into the message."""
+    return data if len(data) < OUT_OF_BAND_BYTES else pickle.PickleBuffer(data)
+
+
+def size(part: Any) -> int:
+    """Return how many bytes anything with a buffer has."""
+    return memoryview(part).nbytes
+
+
+def _write(stream: Stream, data: Any, check: Callable[[], None] | None) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        try:
+            view = view[stream.send(view) :]
+        except TimeoutError:
+            _look_up(check)
+
+
+def _read(stream: Stream, count: int, check: Callable[[], None] | None) -> Any:
+    data = _room(count)
+    view = memoryview(data)
+    while view:
+        try:
+            received = stream.recv_into(view)
+        except TimeoutError:
+            _look_up(check)
+            continue
+        if not received:
+            raise EOFError
+        view = view[received:]
+    return data
+
+
+def _room(count: int) -> Any:
+    """Return memory to receive into; NumPy's, where it is there, need not be cleared first."""
+    numpy = sys.modules.get("numpy") if count >= OUT_OF_BAND_BYTES else None
+    return bytearray(count) if numpy is None else memoryview(numpy.empty(count, "u1"))
+
+
+def _look_up(check: Callable[[], None] | None) -> None:
+    if check is not None:
+        check()
