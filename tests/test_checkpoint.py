@@ -547,6 +547,33 @@ def test_file_is_a_plain_pickle_with_all_results_when_it_is_finished(folder: Pat
     assert checkpoint.done == 50
 
 
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_file_is_a_plain_pickle_when_thousands_of_short_calls_are_finished(
+    is_resumed: bool, folder: Path
+) -> None:
+    """pickle.load gives every result of a run whose results came in groups, in one run or in two."""
+    path, count = folder / "c.pkl", 3000
+    seen: list[int] = []
+
+    def stop(index: int, output: Any) -> None:
+        seen.append(index)
+        if len(seen) == 1000:
+            raise KeyboardInterrupt
+
+    parameters = [[n, "x"] for n in range(count)]
+    if is_resumed:
+        with pytest.raises(KeyboardInterrupt):
+            chunk(lambda *args: args, parameters, chunk_size=2, path=path, on_result=stop)
+    outputs = chunk(lambda *args: args, parameters, chunk_size=2, path=path)
+    with path.open("rb") as file:
+        checkpoint = pickle.load(file)
+    assert checkpoint.output == outputs == list(map(tuple, parameters))
+    assert checkpoint.parameters == parameters
+    assert (checkpoint.done, checkpoint.index) == (count, count)
+    assert all(seconds is not None and seconds >= 0 for seconds in checkpoint.seconds)
+    assert b"\xfarec" not in path.read_bytes()
+
+
 def test_file_is_a_plain_pickle_when_it_is_half_finished(path: Path) -> None:
     """pickle.load of a half-finished file gives a Checkpoint, if without the newest results."""
     with path.open("rb") as file:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pykka
 import pytest
 from conftest import children, note, noted, wait_for, wait_until
@@ -78,6 +79,24 @@ def test_chunker_keeps_a_new_function_when_one_was_given() -> None:
         assert chunker([[2]]) == [4]
         assert chunker([[-2]], func=abs) == [2]
         assert chunker([[-3]]) == [3]
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_chunker_gives_another_child_the_same_function_when_one_died(size: int) -> None:
+    """A child that is started again computes with what the others do, though an array of the script changed meanwhile."""
+    table = np.zeros(size)
+
+    def look(is_last: bool) -> float:
+        if is_last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(table[0])
+
+    with Chunker(look, chunk_size=1, on_error="return") as chunker:
+        assert chunker([[False]]) == [0.0]
+        table[:] = 7
+        assert chunker([[False]]) == [0.0]
+        assert isinstance(chunker([[True]])[0], Failure)
+        assert chunker([[False]]) == [0.0]
 
 
 def test_chunker_starts_another_child_when_one_died() -> None:

@@ -237,6 +237,30 @@ def test_run_resumes_from_what_many_runs_saved(count: int, path: Path, log: Path
             assert float(output.sum()) == 20_000.0 * n if n % 50 == 5 else output == f"text {n}"
 
 
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_reuse_and_raise_know_the_results_of_thousands_of_short_calls(
+    is_finished: bool, path: Path, log: Path
+) -> None:
+    """Results that were saved in groups are counted without being read, and carried over one by one."""
+
+    def name(x: int) -> str:
+        note(log, x)
+        return f"text {x}"
+
+    on_result = None if is_finished else interrupt_at(700)
+    with contextlib.suppress(KeyboardInterrupt):
+        chunk(name, [[n] for n in range(2000)], chunk_size=2, path=path, on_result=on_result)
+    saved = [n for n, is_completed in enumerate(Checkpoint.load(path).completed) if is_completed]
+    assert len(saved) >= 700
+    other = [[n] for n in reversed(range(2010))]
+    with pytest.raises(CheckpointMismatchError, match=f"with {len(saved)} of 2000 results"):
+        chunk(name, other, chunk_size=2, path=path, on_mismatch="raise")
+    before = len(noted(log))
+    assert chunk(name, other, chunk_size=2, path=path, on_mismatch="reuse") == [f"text {n}" for (n,) in other]
+    assert sorted(map(int, noted(log)[before:])) == sorted(set(range(2010)) - set(saved))
+    assert os.listdir(path.parent) == ["c.pkl"]
+
+
 def test_run_repeats_one_call_when_its_result_in_a_group_cannot_be_unpickled(
     path: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,9 +143,10 @@ def _in_notebook() -> bool:
 
 def _bar_class() -> type[Any]:
     """Make a tqdm class of our own: without tqdm's monitor thread and lock between processes."""
-    auto = imported("tqdm.auto")  # slow to import, and not everyone wants a bar
+    # Slow to import, and not everyone wants a bar; what finds out about notebooks is the slowest part.
+    module = imported("tqdm.auto" if _in_notebook() else "tqdm")
 
-    class RunBar(auto.tqdm):  # type: ignore[misc, name-defined]
+    class RunBar(module.tqdm):  # type: ignore[misc, name-defined]
         monitor_interval = 0
 
     RunBar.set_lock(threading.RLock())
