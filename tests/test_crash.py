@@ -10,7 +10,7 @@ from conftest import Programs, children, members, note, noted, wait_for, wait_un
 from test_format import parsed
 
 from thread_chunks import Checkpoint, CheckpointDamagedWarning, chunk
-from thread_chunks._format import Group
+from thread_chunks._records import Group
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 

@@ -23,23 +23,11 @@ from thread_chunks import (
     CheckpointVersionError,
     NotACheckpointError,
     _format,
+    _records,
     _wire,
 )
-from thread_chunks._format import (
-    FAILURE,
-    HEADER_SIZE,
-    HOLDER_OFFSET,
-    RESULT,
-    Contents,
-    Damage,
-    Group,
-    Record,
-    header_bytes,
-    is_held,
-    is_legacy,
-    read,
-    record_pieces,
-)
+from thread_chunks._format import HEADER_SIZE, HOLDER_OFFSET, Contents, header_bytes, is_held, is_legacy, read
+from thread_chunks._records import FAILURE, RESULT, Damage, Group, Record, record_pieces
 
 SALT = bytes(range(16))
 FINGERPRINT = bytes(range(100, 132))
@@ -345,7 +333,7 @@ def test_read_loses_only_the_hit_record_when_a_bit_is_flipped(place: int) -> Non
     """One wrong bit costs the record it is in; the damage is reported, and named if its head is whole."""
     starts = bounds()
     hit = sum(end <= place for end in starts[1:])
-    in_payload = place - starts[hit] >= _format._RECORD_SIZE
+    in_payload = place - starts[hit] >= _records._RECORD_SIZE
     for bit in range(8):
         content = bytearray(whole())
         content[place] ^= 1 << bit
@@ -376,7 +364,7 @@ def test_read_recovers_later_records_when_a_stretch_of_bytes_is_gone(lost: int) 
     records = [Record(RESULT, index, 0.0, 0, bytes([index + 1]) * 80) for index in range(5)]
     starts = bounds(records)
     gap = (
-        starts[1] + _format._RECORD_SIZE + 1
+        starts[1] + _records._RECORD_SIZE + 1
     )  # behind a record's head, which tells a length that is not there
     content = whole(records)[:gap] + whole(records)[gap + lost :]
     contents = parsed(content)
@@ -423,10 +411,10 @@ def test_read_keeps_duplicates_in_the_order_they_were_written() -> None:
 def test_read_refuses_part_lengths_that_do_not_fit() -> None:
     """A record whose parts claim more bytes than it has is damaged, and nothing is read beyond its end."""
     payload = struct.pack("<Q", 10**15) + b"short"
-    fields = _format._RECORD.pack(
-        _format._RECORD_MAGIC, SALT[:8], 4, 0.0, 0, len(payload), RESULT, 1, zlib.crc32(payload)
+    fields = _records._RECORD.pack(
+        _records._RECORD_MAGIC, SALT[:8], 4, 0.0, 0, len(payload), RESULT, 1, zlib.crc32(payload)
     )
-    record = fields + _format._head_crc(fields, SALT) + payload
+    record = fields + _records._head_crc(fields, SALT) + payload
     contents = parsed(START + record + laid_out(RECORDS))
     expect(contents, RECORDS)
     assert contents.damages == [Damage(len(START), len(record), 4, is_tail=False)]

@@ -25,10 +25,11 @@ from test_format import (
     whole,
 )
 
-from thread_chunks import _format, _wire
-from thread_chunks._format import FAILURE, GROUP, GROUP_END, RESULT, Contents, Damage, Group, Record
+from thread_chunks import _records, _wire
+from thread_chunks._format import Contents
+from thread_chunks._records import FAILURE, GROUP, GROUP_END, RESULT, Damage, Group, Record
 
-HEAD_SIZE = _format._RECORD_SIZE
+HEAD_SIZE = _records._RECORD_SIZE
 FIRST = group((0, 0.5, b"zero"), (1, 0.25, b""), (2, 0.125, b"number two"), (3, 1.0, b"3"))
 MIDDLE = group((7, 2.0, pickle.dumps("seven")), (5, 2.5, b"out of order"), code=2**64 - 1)
 LAST = group((9, 0.5, b"nine"), (10, 0.5, b"ten, the last one"))
@@ -109,9 +110,9 @@ def test_group_lies_in_the_file_as_it_was_given() -> None:
     assert len(content) == 2 * (HEAD_SIZE + len(columns)) + len(body)
     assert content[HEAD_SIZE : -HEAD_SIZE - len(columns)] == columns + body
     assert content[-len(columns) :] == columns
-    pieces = _format.record_pieces([FIRST], SALT)
+    pieces = _records.record_pieces([FIRST], SALT)
     assert any(piece is FIRST.body for piece in pieces), "the body was copied"
-    heads = [_format._RECORD.unpack_from(content, place) for place in (0, len(content) - front(FIRST))]
+    heads = [_records._RECORD.unpack_from(content, place) for place in (0, len(content) - front(FIRST))]
     assert [head[2:] for head in heads] == [
         (4, 0.0, 7, len(body), kind, 0, zlib.crc32(columns)) for kind in (GROUP, GROUP_END)
     ]
@@ -378,8 +379,8 @@ def test_read_ignores_groups_of_another_file(salt: bytes, number: int) -> None:
 @pytest.mark.parametrize("length", [0, 10**6, 2**64 - 1])
 def test_read_goes_on_when_a_group_claims_more_than_there_is(kind: int, count: int, length: int) -> None:
     """A head that tells of more results or bytes than the file has is damage, and nothing is read beyond the end."""
-    fields = _format._RECORD.pack(_format._RECORD_MAGIC, SALT[:8], count, 0.0, 7, length, kind, 0, 12345)
-    head = fields + _format._head_crc(fields, SALT)
+    fields = _records._RECORD.pack(_records._RECORD_MAGIC, SALT[:8], count, 0.0, 7, length, kind, 0, 12345)
+    head = fields + _records._head_crc(fields, SALT)
     contents = parsed(START + laid_out([FIRST]) + head + laid_out(RECORDS[1:]))
     expect(contents, RECORDS)
     assert [damage.is_tail for damage in contents.damages] == [False]
@@ -411,6 +412,6 @@ def test_read_keeps_the_order_of_groups_and_records() -> None:
 def test_read_takes_an_end_alone_for_no_group() -> None:
     """The end of a group without the group, as an overwritten file may hold it, gives nothing, and hides nothing."""
     end = laid_out([FIRST])[-front(FIRST) :]
-    assert struct.unpack_from("<4s", end) == (_format._RECORD_MAGIC,)
+    assert struct.unpack_from("<4s", end) == (_records._RECORD_MAGIC,)
     contents = parsed(START + end + laid_out(RECORDS))
     expect(contents, RECORDS)

@@ -15,10 +15,10 @@ MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
     {"_late", "_wire", "_code", "_cpus", "_garbage"},
-    {"errors", "config", "messages"},
-    {"_parameters", "_canonical", "_format", "_child", "_by_value", "_policy", "_actor"},
-    {"_identity", "_log"},
-    {"_state"},
+    {"errors", "config", "messages", "_outcome"},
+    {"_parameters", "_canonical", "_records", "_child", "_by_value", "_policy", "_actor"},
+    {"_identity", "_format", "_sections"},
+    {"_state", "_log"},
     {"_checkpoint"},
     {"_resume"},
     {"_writer"},
@@ -121,7 +121,7 @@ def test_plan_imports_only_the_protocol_config_and_errors() -> None:
 
 def test_child_imports_only_its_own_rooms_and_nothing_slow() -> None:
     """What runs in the child starts fast: its rooms import little of the standard library, and no others of ours."""
-    rooms = {"_wire", "_code"}
+    rooms = {"_wire", "_code", "_outcome"}
     assert USES["_child"] == rooms
     assert set[str]().union(*(USES[name] for name in rooms)) == set()
     imported = set[str]().union(*(others(TREES[name]) for name in {"_child", *rooms}))

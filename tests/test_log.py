@@ -23,8 +23,9 @@ from thread_chunks import (
     NotACheckpointError,
     _log,
 )
-from thread_chunks._format import FAILURE, HEADER_SIZE, HOLDER_OFFSET, RESULT, Group, Record
+from thread_chunks._format import HEADER_SIZE, HOLDER_OFFSET
 from thread_chunks._log import Log
+from thread_chunks._records import FAILURE, RESULT, Group, Record
 
 HEAD = b"\x80\x05K\x01."  # the pickle of 1
 FINGERPRINT = bytes(range(32))
@@ -387,7 +388,7 @@ def test_log_may_be_opened_again_when_it_was_closed(path: str) -> None:
 
 HOLD = """
     import sys, time
-    from thread_chunks._format import RESULT, Record
+    from thread_chunks._records import RESULT, Record
     from thread_chunks._log import Log
 
     log = Log(sys.argv[1])
@@ -656,7 +657,7 @@ def test_log_creates_missing_folders(tmp_path: Path) -> None:
 
 LIMITED = """
     import resource, sys
-    from thread_chunks._format import RESULT, Record
+    from thread_chunks._records import RESULT, Record
     from thread_chunks._log import Log
 
     log = Log(sys.argv[1])

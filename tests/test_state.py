@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from test_format import group, singles
 
 from thread_chunks import _wire
-from thread_chunks._format import FAILURE, RESULT, Group, Record
-from thread_chunks._state import RunState, as_sections, joined
+from thread_chunks._records import FAILURE, RESULT, Group, Record
+from thread_chunks._sections import as_sections, joined
+from thread_chunks._state import RunState
 from thread_chunks.messages import NOT_PICKLED, Results
 
 COUNT = 12

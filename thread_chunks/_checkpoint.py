@@ -16,12 +16,14 @@ import cloudpickle
 from saveable_objects import SaveableObject
 
 from . import _wire
-from ._format import RESULT, Contents, Group, is_held, is_legacy, read
+from ._format import Contents, is_held, is_legacy, read
 from ._garbage import paused
 from ._identity import fingerprint
 from ._log import Log, distrust
 from ._parameters import read_calls
-from ._state import RunState, Section
+from ._records import RESULT, Group
+from ._sections import Section
+from ._state import RunState
 from .errors import (
     CheckpointCorruptError,
     CheckpointRestartedWarning,

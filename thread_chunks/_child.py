@@ -26,14 +26,14 @@ import sys
 import threading
 import time
 
-from . import _code, _wire
+from . import _code, _outcome, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     import pickle
     import queue
     import signal
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 else:  # the same without what a child does not need: it starts in half the time
     import _pickle as pickle
@@ -46,7 +46,6 @@ PIECE = 1 << 30  # the kernel moves no more than 2 GiB at once
 FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 LOST_SOCKET = 74  # exit code of a child whose socket was closed by the user's code
 DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
-PLAIN = {int, float, bool, str, bytes, complex, type(None)}  # no buffers, nothing that fails
 PROGRAM = f"""\
 import gc, sys
 gc.disable()
@@ -60,84 +59,6 @@ main(int(sys.argv[1]))
 
 
 # --- running calls --------------------------------------------------------------
-
-
-def run_call(func: Callable[..., Any], row: Any) -> tuple[float, Any]:
-    """Run one call; whatever comes out of it, an exit included, becomes an outcome of plain data.
-
-    That is the seconds it took beside its pickle if that is small, ``("large", pickle,
-    buffers)`` for another result, and ``("failed", description)`` for an exception.
-    """
-    start = time.perf_counter()
-    try:
-        result = func(**row) if type(row) is dict else func(*row)
-    except BaseException as error:
-        return time.perf_counter() - start, ("failed", packed(error))
-    seconds = time.perf_counter() - start
-    try:
-        if type(result) in PLAIN:
-            return seconds, pickle.dumps(result, _wire.PROTOCOL)
-        main, buffers = _wire.dump(result)
-    except BaseException as error:
-        return seconds, ("failed", packed(unpicklable(error)))
-    if buffers or len(main) >= _wire.OUT_OF_BAND_BYTES:
-        return seconds, ("large", main, buffers)
-    return seconds, main
-
-
-def unpicklable(error: BaseException) -> Exception:
-    """Say that it was the result of a call that could not be pickled; why is the cause."""
-    name, message, _ = describe(error)
-    error.with_traceback(_users_part(error))
-    BaseException.__setattr__(error, "__context__", None)  # how pickle failed before cloudpickle did
-    found = pickle.PicklingError(f"the result of the call cannot be pickled: {name}: {message}")
-    found.__cause__ = error
-    return found
-
-
-def _users_part(error: BaseException) -> Any:
-    """Return the traceback from the user's code on: our own frames only hide it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(FOLDER):
-        trace = trace.tb_next
-    return trace
-
-
-def packed(error: BaseException) -> tuple[str, str, str, bytes | None, bool]:
-    """Turn an exception into plain data: its description, its pickle, and whether memory ran out."""
-    if isinstance(error, MemoryError):
-        give_back(error)
-    try:
-        pickled = _wire.dumps(error)
-    except BaseException:
-        pickled = None
-    return *describe(error), pickled, isinstance(error, MemoryError)
-
-
-def give_back(error: BaseException) -> None:
-    """Drop what the frames of an exception hold: without memory not even that could be said."""
-    trace = error.__traceback__
-    while trace is not None:
-        try:
-            trace.tb_frame.clear()
-        except RuntimeError:  # our own frame still runs
-            pass
-        trace = trace.tb_next
-
-
-def describe(error: BaseException) -> tuple[str, str, str]:
-    """Turn an exception into ``(type name, message, traceback)``."""
-    try:
-        message = str(error)
-    except BaseException:
-        message = "(its message cannot be shown)"
-    import traceback
-
-    try:
-        text = "".join(traceback.format_exception(type(error), error, _users_part(error)))
-    except BaseException:
-        text = f"{type(error).__qualname__}: {message}\n"
-    return type(error).__qualname__, message, text
 
 
 class Loader(pickle.Unpickler):
@@ -226,7 +147,7 @@ class Runner:
             self.func = load(pickled, buffers)
             answer: tuple[str, Any] = "ready", None
         except BaseException as error:
-            answer = "broken function", packed(error)
+            answer = "broken function", _outcome.packed(error)
         if not gc.isenabled():  # the interpreter just started: what was imported stays, and need not be
             gc.freeze()  # looked at again and again; until here, it was not looked at, either
             gc.enable()
@@ -239,12 +160,12 @@ class Runner:
             indices, rows = load(pickled, buffers)
             self.calls = zip(indices, _wire.unflat(*rows), strict=True)
         except BaseException as error:
-            self.outbox.say(("broken parameters", packed(error)))
+            self.outbox.say(("broken parameters", _outcome.packed(error)))
         else:
             if len(indices) > 1:
                 self.outbox.say(("lease", lease))
         for index, row in self.calls:
-            seconds, outcome = run_call(func, row)
+            seconds, outcome = _outcome.run_call(func, row)
             if os.getpid() != process:
                 leave_fork(outcome)
             if type(outcome) is bytes:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _child, _wire, config
+from . import _child, _outcome, _wire, config
 from ._by_value import dump
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
 from .messages import NOT_PICKLED, FailedCall, Outcome, Pickled, Results
@@ -322,7 +322,7 @@ def _wrapped(buffers: Sequence[Any]) -> tuple[pickle.PickleBuffer, ...]:
 
 
 def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:
-    name, message, text = _child.describe(error)
+    name, message, text = _outcome.describe(error)
     return (
         RemoteError(f"the result of the call cannot be unpickled: {name}: {message}", name),
         str(text),

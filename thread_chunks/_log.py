@@ -19,17 +19,8 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ._format import (
-    HEADER_SIZE,
-    HOLDER_OFFSET,
-    START,
-    Contents,
-    Group,
-    Record,
-    header_bytes,
-    read,
-    record_pieces,
-)
+from ._format import HEADER_SIZE, HOLDER_OFFSET, START, Contents, header_bytes, read
+from ._records import Group, Record, record_pieces
 from .errors import CheckpointLockedError, NotACheckpointError
 
 _PIECE = 1 << 30  # a single write of more than 2 GiB is cut short by the kernel

@@ -21,12 +21,13 @@ from ._checkpoint import (
     survey,
     unsaved,
 )
-from ._format import FAILURE, Group, Record, is_legacy
+from ._format import is_legacy
 from ._garbage import paused
 from ._identity import FunctionIdentity, call_form, explain_function, fingerprint, plain_form
 from ._log import Log
 from ._parameters import Calls, read_calls
-from ._state import Section, as_sections, joined
+from ._records import FAILURE, Group, Record
+from ._sections import Section, as_sections, joined
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
 
 

@@ -22,10 +22,10 @@ import pykka
 from . import _wire, config
 from ._actor import Actor
 from ._checkpoint import Checkpoint
-from ._format import FAILURE, RESULT, Group, Record
 from ._identity import FunctionIdentity
 from ._log import Log
 from ._parameters import Calls
+from ._records import FAILURE, RESULT, Group, Record
 from ._resume import fold, new_checkpoint, open_run
 from .errors import CheckpointFailedWarning, RunStoppedError
 from .messages import (

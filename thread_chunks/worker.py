@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pykka
 
-from . import _child, _wire
+from . import _outcome, _wire
 from ._actor import Actor
 from .errors import CallTimeoutError, WorkerDiedError
 from .messages import (
@@ -258,7 +258,7 @@ class Worker(Actor):
         try:
             main, buffers = _wire.dump(output)
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
-            return failed_call(call.index, _child.unpicklable(error))
+            return failed_call(call.index, _outcome.unpicklable(error))
         columns = _wire.single(call.index, seconds, main, buffers)
         return Results((call.index,), [output], (seconds,), Pickled(columns, main, buffers))
 
@@ -294,5 +294,5 @@ def failed_call(index: int, error: BaseException) -> FailedCall:
     """Wrap what a call raised in this process; its traceback starts at the user's code."""
     if isinstance(error, CallTimeoutError):
         error.with_traceback(None)  # where we waited for it tells nobody anything
-    _, _, text = _child.describe(error)
+    _, _, text = _outcome.describe(error)
     return FailedCall(index, error, text)

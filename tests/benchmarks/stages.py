@@ -20,10 +20,10 @@ from facts import facts
 from race import DISK
 
 from thread_chunks import _by_value, _child, _child_process, _wire
-from thread_chunks._format import Group
 from thread_chunks._identity import fingerprint, identify, plain_form
 from thread_chunks._log import Log
 from thread_chunks._parameters import read_calls
+from thread_chunks._records import Group
 from thread_chunks._resume import new_checkpoint
 from thread_chunks.messages import Results
 

@@ -35,11 +35,13 @@ from thread_chunks import (
     ProcessWorker,
     ThreadWorker,
     _format,
+    _records,
     _wire,
     chunk,
     config,
 )
-from thread_chunks._format import FAILURE, HEADER_SIZE, HOLDER_OFFSET, RESULT, Group, Record
+from thread_chunks._format import HEADER_SIZE, HOLDER_OFFSET
+from thread_chunks._records import FAILURE, RESULT, Group, Record
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy", "_unfolded")
 
@@ -601,7 +603,7 @@ def test_run_keeps_everything_when_tails_are_torn_again_and_again(
 def with_records(data: bytes, *records: Record) -> bytes:
     """Append records to a file, as if they had been written by a run of it."""
     salt, _, _ = header_of(data)
-    return data + b"".join(map(bytes, _format.record_pieces(records, salt)))
+    return data + b"".join(map(bytes, _records.record_pieces(records, salt)))
 
 
 def header_of(data: bytes) -> tuple[bytes, bytes, int]:
@@ -1041,7 +1043,7 @@ def _places(data: bytes, path: Path) -> dict[int, tuple[int, int]]:
         contents = _format.read(file, str(path))
     places, offset = {}, HEADER_SIZE + len(contents.head)
     for each in contents.records:
-        size = sum(map(len, _format.record_pieces([each], contents.header.salt)))
+        size = sum(map(len, _records.record_pieces([each], contents.header.salt)))
         if isinstance(each, Group):
             indices, _, sizes, _ = _wire.unpack(each.columns)
             begin = offset + RECORD_HEAD + len(each.columns)

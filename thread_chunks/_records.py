@@ -1,0 +1,293 @@
+"""The records of a checkpoint file: one call that ended, or a group of many.
+
+A record counts if its own checksum and its payload's hold. A group is many small results
+that were saved together. Each has a checksum of its own, and what says where they lie, the
+columns, stands before them and behind them: so a damaged byte costs one result there, too.
+One rule: nothing is read that does not check, and whatever does not check is reported.
+
+This room knows bytes, and nothing of what stands before the first record.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NamedTuple
+
+from . import _wire
+
+_RECORD = struct.Struct("<4s8sQdQQHHI")  # and the checksum of these fields behind them
+_CRC = struct.Struct("<I")
+_RECORD_SIZE = _RECORD.size + _CRC.size
+_PART = struct.Struct("<Q")  # the length of one out-of-band buffer, before the payload
+_RECORD_MAGIC = b"\xfarec"
+
+RESULT, FAILURE, GROUP, GROUP_END = range(4)  # kinds of record
+
+
+class Record(NamedTuple):
+    """One call that ended."""
+
+    kind: int
+    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody calls
+    seconds: float
+    code: int
+    main: Any
+    buffers: Sequence[Any] = ()
+    checksum: int | None = None
+    """Of main and buffers as they lie in the file, if it is known already."""
+
+
+class Group(NamedTuple):
+    """Many small results that were saved together; see `_wire` for the columns."""
+
+    code: int
+    columns: bytes
+    body: Any
+
+
+class Damage(NamedTuple):
+    """A stretch of the file that cannot be used."""
+
+    offset: int
+    size: int
+    index: int | None  # type: ignore[assignment]
+    """The call it belonged to, if that can still be told."""
+    is_tail: bool
+    """Whether nothing valid follows: a torn tail."""
+
+
+# --- reading ------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class RecordReader:
+    """Reads the records of a file, one after the other, and finds its way behind damage."""
+
+    file: BinaryIO
+    size: int
+    salt: bytes
+    records: list[Record | Group] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
+    end: int = 0
+    """Where the last valid record ends."""
+
+    def read_from(self, offset: int) -> None:
+        """Read everything from here to the end of the file."""
+        self.end = offset
+        while offset < self.size:
+            self.file.seek(offset)
+            data = self.file.read(_RECORD_SIZE)
+            fields = self._fields(data)
+            if fields is None:
+                following = self._skip(offset, self.size, None)
+            elif fields.kind == GROUP:
+                following = self._group(offset, fields)
+            elif fields.kind == GROUP_END:
+                following = self._group_from_end(offset, fields)
+            else:
+                following = self._record(offset, fields)
+            offset = following
+
+    def _fields(self, data: bytes) -> "_Fields | None":
+        """Return what a record head says, or ``None`` if there is none at the start of these bytes."""
+        is_head = _is_record_head(data[:_RECORD_SIZE], self.salt)
+        return _Fields(*_RECORD.unpack_from(data)[2:]) if is_head else None
+
+    def _skip(self, offset: int, limit: int, index: int | None) -> int:
+        """Note damage up to where the next valid record begins: perhaps before this one says it ends."""
+        following = _find_record(self.file, offset + 1, min(limit, self.size), self.salt)
+        self.damages.append(Damage(offset, following - offset, index, following >= self.size))
+        return following
+
+    def _accept(self, record: Record | Group, following: int) -> int:
+        self.records.append(record)
+        self.end = following
+        return following
+
+    def _record(self, offset: int, fields: "_Fields") -> int:
+        following = offset + _RECORD_SIZE + fields.length
+        record = _read_record(self.file, fields) if following <= self.size else None
+        if record is None:
+            return self._skip(offset, following, fields.index)
+        return self._accept(record, following)
+
+    def _group(self, offset: int, fields: "_Fields") -> int:
+        """Read a group; if its columns are damaged, those behind it count."""
+        front, following = fields.group_size(offset)
+        if following > self.size:
+            return self._skip(offset, following, None)
+        columns = self.file.read(front - _RECORD_SIZE)
+        body = self.file.read(fields.length)
+        end = self.file.read(front)
+        if zlib.crc32(columns) != fields.crc:
+            return self._skip(offset, following, None)  # to its end, which has the columns again
+        is_end_there = self._fields(end) == fields._replace(kind=GROUP_END)
+        if not is_end_there or end[_RECORD_SIZE:] != columns:
+            place = following - front
+            following = self._damaged_end(
+                place + _RECORD_SIZE if is_end_there else offset + front, place, following
+            )
+        return self._take_group(Group(fields.code, columns, body), offset + front, following)
+
+    def _damaged_end(self, start: int, end: int, following: int) -> int:
+        """Note that what stands behind the results of a group is damaged; return where the next record begins."""
+        found = _find_record(self.file, start, following, self.salt)
+        if found > end:  # else bytes are missing between the results
+            self.damages.append(Damage(end, found - end, None, is_tail=False))
+        return found
+
+    def _group_from_end(self, offset: int, fields: "_Fields") -> int:
+        """Read a group whose beginning is damaged, from its end."""
+        front, _ = fields.group_size(offset)
+        following, start = offset + front, offset - fields.length
+        if following > self.size:
+            return self._skip(offset, following, None)
+        columns = self.file.read(front - _RECORD_SIZE)
+        if zlib.crc32(columns) != fields.crc:
+            return self._skip(offset, self.size, None)
+        if start - front < self.end:
+            return following  # the end of a group that was read as far as possible
+        self.file.seek(start)
+        body = self.file.read(fields.length)
+        if self.damages and self.damages[-1].offset + self.damages[-1].size == offset:
+            begin = self.damages.pop().offset
+            self.damages.append(Damage(begin, start - begin, None, is_tail=False))
+        return self._take_group(Group(fields.code, columns, body), start, following)
+
+    def _take_group(self, group: Group, start: int, following: int) -> int:
+        """Take the results of a group that are whole, and note those that are not."""
+        indices, seconds, sizes, checksums = _wire.unpack(group.columns)
+        pieces = _wire.parts(group.body, sizes)
+        if list(map(zlib.crc32, pieces)) == checksums.tolist():
+            return self._accept(group, following)
+        whole: list[list[Any]] = [[], [], []]
+        for index, taken, piece, checksum in zip(indices, seconds, pieces, checksums, strict=True):
+            if zlib.crc32(piece) == checksum:
+                for column, value in zip(whole, (index, taken, piece), strict=True):
+                    column.append(value)
+            else:
+                self.damages.append(Damage(start, len(piece), index, is_tail=False))
+            start += len(piece)
+        if whole[0]:
+            self.records.append(Group(group.code, *_wire.group(*whole)))
+        self.end = following
+        return following
+
+
+class _Fields(NamedTuple):
+    """What the head of a record says, behind its marks."""
+
+    index: int  # type: ignore[assignment]
+    """The call; of a group, how many calls."""
+    seconds: float
+    code: int
+    length: int
+    """The bytes of the payload; of a group, those of its results."""
+    kind: int
+    parts: int
+    crc: int
+    """The checksum of the payload; of a group, that of its columns."""
+
+    def group_size(self, offset: int) -> tuple[int, int]:
+        """Return the size of a group's head with its columns, and where the group ends."""
+        front = _RECORD_SIZE + self.index * _wire.COLUMN_BYTES
+        return front, offset + 2 * front + self.length
+
+
+def _read_record(file: BinaryIO, fields: _Fields) -> Record | None:
+    """Read the payload of a record at the file's position; ``None`` if it is damaged."""
+    kind, index, seconds, code, length, crc = (
+        fields.kind,
+        fields.index,
+        fields.seconds,
+        fields.code,
+        fields.length,
+        fields.crc,
+    )
+    if not fields.parts:
+        main = file.read(length)
+        return Record(kind, index, seconds, code, main, (), crc) if zlib.crc32(main) == crc else None
+    sizes = file.read(min(_PART.size * fields.parts, length))
+    is_whole = len(sizes) == _PART.size * fields.parts
+    lengths = [size for (size,) in _PART.iter_unpack(sizes)] if is_whole else []
+    if not is_whole or len(sizes) + sum(lengths) > length:
+        return None
+    pieces = [bytearray(part) for part in (length - len(sizes) - sum(lengths), *lengths)]
+    for piece in pieces:
+        file.readinto(piece)  # type: ignore[attr-defined]
+    if _wire.checksum(pieces[0], pieces[1:]) != crc:
+        return None
+    return Record(kind, index, seconds, code, pieces[0], pieces[1:], crc)
+
+
+def _is_record_head(data: bytes, salt: bytes) -> bool:
+    return data.startswith(_RECORD_MAGIC + salt[:8]) and _head_crc(data[:-4], salt) == data[-4:]
+
+
+def _head_crc(fields: bytes, salt: bytes) -> bytes:
+    """Checksum a record's fields; the salt makes records of another file invalid here."""
+    return _CRC.pack(zlib.crc32(fields, zlib.crc32(salt)))
+
+
+def _find_record(file: BinaryIO, offset: int, size: int, salt: bytes) -> int:
+    """Find where the next valid record head begins; `size` if there is none."""
+    mark = _RECORD_MAGIC + salt[:8]
+    step = 1 << 20
+    while offset < size:
+        file.seek(offset)
+        block = file.read(step + len(mark))
+        found = block.find(mark)
+        if found < 0:
+            offset += step
+            continue
+        if offset + found >= size:
+            return size
+        file.seek(offset + found)
+        data = file.read(_RECORD_SIZE)
+        if len(data) == _RECORD_SIZE and _is_record_head(data, salt):
+            return offset + found
+        offset += found + 1
+    return size
+
+
+# --- writing --------------------------------------------------------------------
+
+
+def record_pieces(records: Iterable[Record | Group], salt: bytes) -> list[Any]:
+    """Lay records out for writing; neither buffers nor groups are copied."""
+    head = _HeadMaker(salt)
+    pieces: list[Any] = []
+    for record in records:
+        if isinstance(record, Group):
+            pieces += _group_pieces(record, head)
+            continue
+        kind, index, seconds, code, main, buffers, crc = record
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        payload = [_wire.lengths(views), main, *views] if views else [main]
+        crc = _wire.checksum(main, views) if crc is None else crc
+        pieces += head.of(index, seconds, code, sum(map(len, payload)), kind, len(views), crc)
+        pieces += payload
+    return pieces
+
+
+class _HeadMaker:
+    """Makes the heads of the records of one file."""
+
+    def __init__(self, salt: bytes) -> None:
+        self._mark = salt[:8]
+        self._start = zlib.crc32(salt)
+
+    def of(self, *fields: Any) -> tuple[bytes, bytes]:
+        packed = _RECORD.pack(_RECORD_MAGIC, self._mark, *fields)
+        return packed, _CRC.pack(zlib.crc32(packed, self._start))
+
+
+def _group_pieces(group: Group, head: _HeadMaker) -> Iterator[Any]:
+    code, columns, body = group
+    count, crc = len(columns) // _wire.COLUMN_BYTES, zlib.crc32(columns)
+    yield from head.of(count, 0.0, code, len(body), GROUP, 0, crc)
+    yield columns
+    yield body
+    yield from head.of(count, 0.0, code, len(body), GROUP_END, 0, crc)
+    yield columns

@@ -1,0 +1,127 @@
+"""Results as they stand in a pickled checkpoint, and how they are read again.
+
+One rule: each result is pickled by itself, so that one that cannot be unpickled any more
+costs nothing but itself. This room knows pickles and records, and nothing of runs.
+"""
+
+import functools
+import io
+import itertools
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from . import _wire
+from ._records import Group, Record
+
+Section: TypeAlias = tuple[int, bytes, bytes, tuple[bytearray, ...]]
+"""Results as they stand in a pickled checkpoint: the digest of the code that computed them, their
+columns, their pickles side by side, and the large buffers of a result that stands alone."""
+
+
+def load_result(main: bytes, buffers: Sequence[Any]) -> Any:
+    """Unpickle one result; objects of the script's own classes become instances of those again."""
+    if b"_make_skeleton_" in main:
+        return _ScriptUnpickler(io.BytesIO(main), buffers=buffers).load()
+    return pickle.loads(main, buffers=buffers)
+
+
+class _ScriptUnpickler(pickle.Unpickler):
+    """Take classes of ``__main__`` that were pickled by value from the running script, where it has them.
+
+    Otherwise results of an earlier run would be of other classes than those of this one: not
+    equal, not instances. The names are those in which cloudpickle writes such a class.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module != "cloudpickle.cloudpickle":
+            return found
+        if name in {"_make_skeleton_class", "_make_skeleton_enum"}:
+            return functools.partial(_skeleton, found)
+        return functools.partial(_set_state, found) if name == "_class_setstate" else found
+
+
+def _script_class(name: str) -> type | None:
+    found = getattr(sys.modules["__main__"], name, None)
+    is_own = isinstance(found, type) and (found.__module__, found.__qualname__) == ("__main__", name)
+    return found if is_own else None
+
+
+def _skeleton(make: Callable[..., Any], *args: Any) -> Any:
+    names = [arg for arg in args if isinstance(arg, str)]
+    is_script = any(isinstance(arg, dict) and arg.get("__module__") == "__main__" for arg in args)
+    is_script = is_script or "__main__" in names[1:]
+    own = _script_class(names[0]) if names and is_script else None
+    return make(*args) if own is None else own
+
+
+def _set_state(set_state: Callable[..., Any], made: type, state: Any) -> Any:
+    return made if _script_class(made.__name__) is made else set_state(made, state)
+
+
+def rows(kind: type, _: int, plain: bytes) -> list[Any]:
+    """Make rows of their plain form again."""
+    lengths, values = pickle.loads(plain)
+    ends = itertools.accumulate(lengths, initial=0)
+    rows = [values[start:end] for start, end in itertools.pairwise(ends)]
+    return rows if kind is list else list(map(kind, rows))
+
+
+def joined(records: Iterable[Record | Group]) -> Iterator[Record | Group]:
+    """Join small results that follow each other into groups.
+
+    Parameters
+    ----------
+    records
+        Results and groups, as they were pickled.
+
+    Yields
+    ------
+    Record or Group
+        Fewer of them, with the same results in the same order.
+    """
+    small: list[tuple[int, float, bytes]] = []
+    code = 0
+    for record in records:
+        is_small = (
+            isinstance(record, Record) and not record.buffers and len(record.main) < _wire.OUT_OF_BAND_BYTES
+        )
+        if small and not (is_small and record.code == code):
+            yield Group(code, *_wire.group(*zip(*small, strict=True)))
+            small = []
+        if is_small:
+            assert isinstance(record, Record)
+            code = record.code
+            small.append((record.index, record.seconds, bytes(record.main)))
+        else:
+            yield record
+    if small:
+        yield Group(code, *_wire.group(*zip(*small, strict=True)))
+
+
+def as_sections(records: Iterable[Record | Group]) -> list[Section]:
+    """Copy pickled results into builtin types; bytearrays, so that their arrays stay writable.
+
+    Parameters
+    ----------
+    records
+        Results and groups.
+
+    Returns
+    -------
+    list of Section
+        One for each.
+    """
+    return [
+        (record.code, record.columns, bytes(record.body), ())
+        if isinstance(record, Group)
+        else (
+            record.code,
+            _wire.single(record.index, record.seconds, record.main, record.buffers),
+            bytes(record.main),
+            tuple(map(bytearray, record.buffers)),
+        )
+        for record in records
+    ]
