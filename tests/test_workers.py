@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pykka
 import pytest
 from conftest import children, note, noted, wait_for, wait_until
@@ -579,3 +580,24 @@ def test_worker_waits_for_a_run_that_is_going_on(kind: type[Worker], tmp_path: P
             chunk(triple, [[1]], actors)
         results.close()
     assert chunk(triple, [[1]], actors) == [3]
+
+
+@both_kinds
+def test_worker_hands_on_a_result_as_it_was_when_the_call_ended(kind: type[Worker], tmp_path: Path) -> None:
+    """A function that fills and returns the same memory each time has each of its results saved as it was."""
+    memory = np.zeros(20_000)
+
+    def filled(number: int) -> Any:
+        if number < 0:
+            raise ValueError
+        memory[:] = number
+        return memory
+
+    path = tmp_path / "c.pkl"
+    parameters = [[number] for number in range(20)]
+    chunk(
+        filled, [*parameters, [-1]], path=path, chunk_size=1, worker=kind, on_error="return"
+    )  # it is not folded
+    saved = Checkpoint.load(path).output
+    assert [output[0] for output in saved[:-1]] == list(range(20))
+    assert all((output == output[0]).all() for output in saved[:-1])

@@ -12,6 +12,7 @@ import io
 import marshal
 import types
 from collections import ChainMap
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -22,7 +23,12 @@ _SLOTS = {"__globals__", "__closure__", "_cloudpickle_submodules"}
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
-    return marshal.loads, (marshal.dumps(code),)
+    with suppress(ValueError):
+        written = marshal.dumps(code)
+        if marshal.loads(written) == code:  # noqa: S302 - our own; else it has constants that no compiler makes
+            return marshal.loads, (written,)
+    reduced: tuple[Any, ...] = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    return reduced
 
 
 def _reduce_cell(cell: types.CellType) -> tuple[Any, ...]:

@@ -230,7 +230,8 @@ def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
         If it holds something that cannot be pickled.
     """
     try:
-        return dump(func)
+        main, buffers = dump(func)
+        return main, list(map(bytes, buffers))  # as they are now, for children that are started later, too
     except Exception as error:
         name = getattr(func, "__name__", repr(func))
         msg = (

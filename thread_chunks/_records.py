@@ -146,7 +146,7 @@ class RecordReader:
         columns = self.file.read(front - _RECORD_SIZE)
         if zlib.crc32(columns) != fields.crc:
             return self._skip(offset, self.size, None)
-        if start - front < self.end:
+        if start < self.end:
             return following  # the end of a group that was read as far as possible
         self.file.seek(start)
         body = self.file.read(fields.length)

@@ -334,7 +334,7 @@ class RunState:
         saved
             The other one. It is given away: this one may go on with its lists.
         """
-        if not self.done:
+        if not any(self.completed):
             self.output, self.completed, self.done = saved.output, saved.completed, saved.done
             self._seconds, self._codes = saved._seconds, saved._codes
         else:
