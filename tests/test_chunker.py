@@ -453,3 +453,16 @@ def test_chunker_can_be_closed_twice() -> None:
     chunker.close()
     assert chunker([[1]]) == [2]
     chunker.close()
+
+
+def test_chunker_leaves_what_a_function_holds_writable(tmp_path: Path) -> None:
+    """A large array that a function holds is its own in the child: it may write into it."""
+    table = np.zeros(100_000)
+
+    def counted() -> float:
+        table[0] += 1
+        return float(table[0])
+
+    with Chunker(counted, chunk_size=1) as chunker:
+        assert chunker([[], []]) == [1.0, 2.0]
+    assert table[0] == 0

@@ -172,7 +172,7 @@ class Runner:
                 put(index, seconds, outcome)
                 continue
             if outcome[0] == "large" and len(indices) > 1:  # the next call may write into the same memory
-                outcome = "large", outcome[1], list(map(bytes, outcome[2]))
+                outcome = "large", outcome[1], list(map(bytearray, outcome[2]))
             put(index, seconds, outcome, is_urgent=outcome[0] == "large")
             if outcome[0] == "failed" and (stops_at_failure or outcome[1][-1]):
                 self.take_back()  # what is not started goes to others, or to a process with more memory

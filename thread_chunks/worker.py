@@ -259,7 +259,7 @@ class Worker(Actor):
             main, buffers = _wire.dump(output)
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             return failed_call(call.index, _outcome.unpicklable(error))
-        copies = list(map(bytes, buffers))  # the next call may write into the same memory
+        copies = list(map(bytearray, buffers))  # the next call may write into the same memory
         columns = _wire.single(call.index, seconds, main, copies)
         return Results((call.index,), [output], (seconds,), Pickled(columns, main, copies))
 
