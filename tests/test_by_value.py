@@ -5,6 +5,7 @@ import collections
 import functools
 import math
 import os.path
+import pickle
 import sys
 import traceback
 import types
@@ -272,3 +273,26 @@ def test_dump_keeps_code_of_any_constants() -> None:
 
 
 fraction = np.float64(0.25)
+
+
+@functools.lru_cache(maxsize=7, typed=True)
+def cached_factorial(number: int) -> int:
+    return 1 if number < 2 else number * cached_factorial(number - 1)
+
+
+def test_function_of_the_script_may_be_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function under functools.cache travels by value like any other, with an empty cache of the same size."""
+
+    @functools.cache
+    def doubled(number: int) -> int:
+        return 2 * number
+
+    assert chunk(lambda number: doubled(number) + 1, [[1], [2]]) == [3, 5]
+    monkeypatch.setattr(cached_factorial, "__module__", "__main__")
+    monkeypatch.setattr(cached_factorial.__wrapped__, "__module__", "__main__")
+    main, buffers = _by_value.dump(cached_factorial)
+    made = pickle.loads(main, buffers=buffers)
+    assert made(5) == 120
+    assert made.cache_parameters() == {"maxsize": 7, "typed": True}
+    assert made.cache_info().currsize == 5
+    assert cached_factorial.cache_info().currsize == 0

@@ -573,12 +573,18 @@ BreaksOnArrival.__module__ = "__main__"
 
 
 @pytest.mark.parametrize(
-    ("make", "kind"), [(threading.Lock, TypeError), (BreaksOnArrival, ValueError)], ids=["here", "there"]
+    ("rows", "kind"),
+    [
+        ([[1], [threading.Lock()]], TypeError),
+        ([[threading.Lock()]], TypeError),
+        ([[BreaksOnArrival()]], ValueError),
+    ],
+    ids=["one of two", "the only one", "on arrival"],
 )
 def test_child_runs_no_call_when_parameters_do_not_travel(
-    child: ChildProcess, tmp_path: Path, make: Callable[[], Any], kind: type[Exception]
+    child: ChildProcess, tmp_path: Path, rows: list[list[Any]], kind: type[Exception]
 ) -> None:
-    """Parameters that cannot be pickled or unpickled are an error before any call runs, and the child goes on."""
+    """Parameters that cannot be pickled, or the only ones if they do not arrive, are an error before any call runs."""
 
     def work(x: Any) -> Any:
         note(tmp_path / "ran", x)
@@ -586,11 +592,21 @@ def test_child_runs_no_call_when_parameters_do_not_travel(
 
     for _ in range(2):
         with pytest.raises(UnreadableError) as caught:
-            run(child, work, [1], [make()])
+            run(child, work, *rows)
         assert type(caught.value.args[0]) is kind
     assert noted(tmp_path / "ran") == []
     assert outputs(child, work, [1], [2]) == [1, 2]
     assert noted(tmp_path / "ran") == ["1", "2"]
+
+
+def test_child_fails_a_call_alone_when_its_parameters_do_not_arrive(child: ChildProcess) -> None:
+    """Of several calls, one whose parameters cannot be unpickled fails, and the others are run."""
+    one, broken_one, two = run(child, lambda x: x, [[1]], [BreaksOnArrival()], [[2]])
+    assert isinstance(one, Results)
+    assert isinstance(two, Results)
+    assert (one.outputs, two.outputs) == ([[1]], [[2]])
+    assert isinstance(broken_one, FailedCall)
+    assert isinstance(broken_one.exception, ValueError)
 
 
 def broken() -> Callable[..., Any]:
@@ -824,7 +840,7 @@ def test_stop_leaves_no_process_and_no_descriptor(state: str) -> None:
     assert set(os.listdir("/dev/fd")) == open_before
     assert not child.is_alive
     assert child._sock.fileno() == -1
-    code = 0 if state in {"new", "used", "stopped twice"} else -9
+    code = 0 if state in {"used", "stopped twice"} else -9  # a new one has nothing to end by itself
     assert child._process.returncode == code
 
 

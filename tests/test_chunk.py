@@ -1007,3 +1007,32 @@ def test_chunk_pairs_outputs_with_parameters_when_calls_take_random_times() -> N
     sizes = list(itertools.islice(itertools.cycle([1, 30_000, 10, 3_000, 1, 100]), 300))
     outputs = chunk(lambda n, size: (n, sum(range(size))), list(enumerate(sizes)), chunk_size=2)
     assert outputs == [(n, sum(range(size))) for n, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "dict"])
+def test_each_call_gets_its_own_copy_of_an_argument_that_calls_share(kind: str) -> None:
+    """One object in many rows is one object for each call, whatever the others do to theirs and however short they are."""
+    shared: Any = {"array": np.zeros(3), "list": [0], "dict": {0: 0}}[kind]
+
+    def changed(value: Any, number: int) -> float:
+        value[0] += number
+        return float(value[0])
+
+    assert chunk(changed, [[shared, number] for number in range(2000)], chunk_size=2) == list(range(2000))
+    assert shared[0] == 0
+
+
+def test_one_argument_of_many_that_cannot_be_unpickled_fails_its_call_alone() -> None:
+    """Among short calls whose arguments are objects, one that does not survive the journey costs its own call."""
+
+    class Torn:
+        def __reduce__(self) -> Any:
+            return int, ("no number",)
+
+    parameters = [[Torn() if number == 700 else [number]] for number in range(1000)]
+    outputs = chunk(lambda value: value[0], parameters, chunk_size=2, on_error="return")
+    assert isinstance(outputs[700], Failure)
+    assert isinstance(outputs[700].exception, ValueError)
+    assert [output for output in outputs if not isinstance(output, Failure)] == [
+        number for number in range(1000) if number != 700
+    ]

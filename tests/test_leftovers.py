@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -299,3 +300,52 @@ def test_run_waits_for_no_call_when_it_was_interrupted(folder: Path, tmp_path: P
     assert Checkpoint.load(folder / "c.pkl").completed == [True, False]
     (tmp_path / "go on").touch()
     wait_until(lambda: threading.active_count() == 1 or not pykka.ActorRegistry.get_all(), 5)
+
+
+def test_run_ends_children_that_still_start_when_its_file_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Children that were started before the file could not be opened are ended at once, however long they take to start."""
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text("import time\ntime.sleep(20)\n")
+    monkeypatch.setenv("PYTHONPATH", str(slow))
+    (folder / "file").write_bytes(b"not a folder")
+    before = _state(folder)
+    with pytest.raises(OSError, match="file"):
+        chunk(abs, ROWS, path=folder / "file" / "c.pkl", chunk_size=2)
+    wait_until(lambda: _state(folder) == before, 1, f"{before} and not {_state(folder)}")
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_run_goes_on_when_standard_streams_are_closed(closed: str, programs: Programs) -> None:
+    """Where a stream is closed, what calls print to it is gone; no call hangs, and no child complains."""
+    script = programs.write(
+        """
+        from thread_chunks import chunk
+        def f(number):
+            print("printed", flush=True)
+            return number
+        outputs = chunk(f, [[0], [1], [2]], chunk_size=2, progress_bar=False)
+        open("outputs.txt", "w").write(str(outputs))
+        """
+    )
+    program = "import subprocess, sys; print(subprocess.run(sys.argv[1], shell=True, text=True, capture_output=True).stderr)"
+    done = programs.run(program, f"{sys.executable} {script} {closed}")
+    assert "Traceback" not in done.stdout
+    assert (programs.folder / "outputs.txt").read_text() == "[0, 1, 2]"
+
+
+def test_child_ends_quietly_when_a_call_took_its_output_away(programs: Programs) -> None:
+    """A call may replace or drop the streams of its process."""
+    done = programs.run(
+        """
+        import sys
+        from thread_chunks import chunk
+        def f(number):
+            sys.stdout = None if number else object()
+            return number
+        assert chunk(f, [[0], [1], [2]], chunk_size=2, progress_bar=False) == [0, 1, 2]
+        """
+    )
+    assert not done.stderr

@@ -8,6 +8,7 @@ later leave the name out.) Where a release of cloudpickle takes functions apart 
 way, its own makers are left in place. This room knows pickles and nothing of processes.
 """
 
+import functools
 import io
 import marshal
 import types
@@ -19,6 +20,7 @@ import cloudpickle
 
 from . import _code, _wire
 
+_CACHED = type(functools.lru_cache(lambda: None))
 _SLOTS = {"__globals__", "__closure__", "_cloudpickle_submodules"}
 
 
@@ -58,6 +60,11 @@ def _with_our_makers(reduced: Any) -> Any:
     return reduced
 
 
+def _is_scripts(value: Any) -> bool:
+    """Tell whether a child could not import something: cloudpickle does not look at what is no Python function."""
+    return value.__module__ == "__main__" or "<locals>" in value.__qualname__
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
     dispatch_table: ClassVar[Any] = ChainMap(
         {types.CodeType: _reduce_code, types.CellType: _reduce_cell, types.ModuleType: _reduce_module},
@@ -67,6 +74,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
     def reducer_override(self, value: Any) -> Any:
         if value is types.CellType:
             return getattr, (types, "CellType")
+        if isinstance(value, _CACHED) and _is_scripts(value):
+            return _code.cached, (value.__wrapped__, value.cache_parameters())
         reduced = super().reducer_override(value)
         return _with_our_makers(reduced) if isinstance(value, types.FunctionType) else reduced
 

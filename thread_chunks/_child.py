@@ -27,13 +27,14 @@ import threading
 import time
 
 from . import _code, _outcome, _wire
+from ._outcome import packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     import pickle
     import queue
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 else:  # the same without what a child does not need: it starts in half the time
     import _pickle as pickle
@@ -147,31 +148,49 @@ class Runner:
             self.func = load(pickled, buffers)
             answer: tuple[str, Any] = "ready", None
         except BaseException as error:
-            answer = "broken function", _outcome.packed(error)
+            answer = "broken function", packed(error)
         if not gc.isenabled():  # the interpreter just started: what was imported stays, and need not be
             gc.freeze()  # looked at again and again; until here, it was not looked at, either
             gc.enable()
         self.outbox.say(answer)
 
     def chunk(self, pickled: bytes, buffers: list[Any], lease: float, stops_at_failure: bool) -> None:
-        """Run the calls of one chunk, as long as the sender has not handed them back."""
-        func, put, process = self.func, self.outbox.put, self.process
+        """Run the calls of one chunk; all rows are one pickle, which is for values that can be shared."""
         try:
             indices, rows = load(pickled, buffers)
             self.calls = zip(indices, _wire.unflat(*rows), strict=True)
         except BaseException as error:
-            self.outbox.say(("broken parameters", _outcome.packed(error)))
+            self.outbox.say(("broken parameters", packed(error)))
+            self.outbox.say(DONE)
         else:
-            if len(indices) > 1:
-                self.outbox.say(("lease", lease))
+            self._run(len(indices), lease, _outcome.run_call, stops_at_failure)
+
+    def rows(
+        self,
+        indices: Sequence[int],
+        rows: list[tuple[bytes, list[Any]]],
+        lease: float,
+        stops_at_failure: bool,
+    ) -> None:
+        """Run the calls of one chunk whose rows are pickled each by itself: no call sees what another did to them."""
+        self.calls = zip(indices, rows, strict=True)
+        self._run(len(indices), lease, run_pickled, stops_at_failure)
+
+    def _run(
+        self, count: int, lease: float, run: Callable[[Any, Any], tuple[float, Any]], stops_at_failure: bool
+    ) -> None:
+        """Run calls, as long as the sender has not handed them back."""
+        func, put, process = self.func, self.outbox.put, self.process
+        if count > 1:
+            self.outbox.say(("lease", lease))
         for index, row in self.calls:
-            seconds, outcome = _outcome.run_call(func, row)
+            seconds, outcome = run(func, row)
             if os.getpid() != process:
                 leave_fork(outcome)
             if type(outcome) is bytes:
                 put(index, seconds, outcome)
                 continue
-            if outcome[0] == "large" and len(indices) > 1:  # the next call may write into the same memory
+            if outcome[0] == "large" and count > 1:  # the next call may write into the same memory
                 outcome = "large", outcome[1], list(map(bytearray, outcome[2]))
             put(index, seconds, outcome, is_urgent=outcome[0] == "large")
             if outcome[0] == "failed" and (stops_at_failure or outcome[1][-1]):
@@ -183,13 +202,23 @@ class Runner:
         return [index for index, _ in list(self.calls)]
 
 
+def run_pickled(func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> tuple[float, Any]:
+    """Run one call whose row is still pickled; what comes out of unpickling it is its outcome, too."""
+    try:
+        row = load(*pickled)
+    except BaseException as error:
+        return 0.0, ("failed", packed(error))
+    return _outcome.run_call(func, row)
+
+
 def leave_fork(outcome: Any) -> None:
     """End a copy of this process that the user's call forked and let out of the call: it is no worker."""
     is_failed = outcome[0] == "failed"
     if is_failed:
         sys.stderr.write(outcome[1][2])
     for output in (sys.stdout, sys.stderr):
-        output.flush()
+        if output is not None:
+            output.flush()
     os._exit(is_failed)
 
 
@@ -329,12 +358,14 @@ def main(descriptor: int) -> None:
 
 def leave() -> None:
     """End this process as the interpreter would, but for taking apart what memory holds."""
-    for step in (
-        threading._shutdown,  # type: ignore[attr-defined]  # noqa: SLF001 - it waits for the user's threads
-        atexit._run_exitfuncs,  # noqa: SLF001 - as processes of multiprocessing do
-        sys.stdout.flush,
-        sys.stderr.flush,
-    ):
+
+    def flush() -> None:
+        for output in (sys.stdout, sys.stderr):  # exit handlers may have put others there, or none
+            if output is not None:
+                output.flush()
+
+    # It waits for the user's threads. Both are called so by processes of multiprocessing, too.
+    for step in (threading._shutdown, atexit._run_exitfuncs, flush):  # type: ignore[attr-defined]  # noqa: SLF001
         try:
             step()
         except BaseException:  # what is raised in here was shown, and ends nothing

@@ -6,6 +6,7 @@ wait at once. Who asks, and what is done about a death, is not known here.
 """
 
 import contextlib
+import fcntl
 import os
 import pickle
 import signal
@@ -136,9 +137,9 @@ class ChildProcess:
         WorkerDiedError
             If the child died.
         """
-        main, buffers = _pickled((indices, rows))
+        message = _chunk(indices, rows)
         self._finish_loading()  # starting up and importing is no part of the call
-        moved = self._send(("chunk", _wire.out_of_band(main), _wrapped(buffers), lease, stops_at_failure))
+        moved = self._send((*message, lease, stops_at_failure))
         self._set_deadline(timeout)
         unreadable, is_last, ended = None, False, 0  # outcomes come in the order of the calls
         while not is_last:
@@ -183,7 +184,8 @@ class ChildProcess:
             with contextlib.suppress(WorkerDiedError):
                 self._send(_child.DONE)
             try:
-                self._process.wait(grace)
+                # A child that was never given a function runs nothing of the user's: it may still be starting.
+                self._process.wait(0 if self._func is None else grace)
             except subprocess.TimeoutExpired:
                 self.kill()
                 self._process.wait()
@@ -284,12 +286,14 @@ def _results(
 
 
 def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
-    ours, theirs = socket.socketpair()
+    ours, theirs = map(_above_standard, socket.socketpair())
     with theirs:
         try:
             return ours, subprocess.Popen(  # noqa: S603 - our own interpreter and file
                 [*_interpreter(), "-c", _child.PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
+                stdout=None if _is_open(1) else subprocess.DEVNULL,
+                stderr=None if _is_open(2) else subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(os.environ, threads),
                 process_group=0,  # what a call starts ends with it, when it is killed
@@ -297,6 +301,22 @@ def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
         except BaseException:
             ours.close()
             raise
+
+
+def _above_standard(end: socket.socket) -> socket.socket:
+    """Keep a socket from the numbers of the standard streams, should these be closed: calls print to them."""
+    if end.fileno() > 2:  # noqa: PLR2004 - stderr
+        return end
+    with end:
+        return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _interpreter() -> list[str]:
@@ -314,6 +334,16 @@ def _pickled(value: Any) -> tuple[bytes, list[Any]]:
         return dump(value)
     except Exception as error:
         raise UnreadableError(error) from error
+
+
+def _chunk(indices: Sequence[int], rows: tuple[int, Sequence[Any]]) -> tuple[Any, ...]:
+    """Pickle the rows of a chunk: as one if that is the same, else each by itself, as each call gets its own copy."""
+    width, values = rows
+    if len(indices) == 1 or (width and _wire.kinds(values) <= _outcome.PLAIN):
+        main, buffers = _pickled((indices, rows))
+        return "chunk", _wire.out_of_band(main), _wrapped(buffers)
+    pickled = [_pickled(row) for row in _wire.unflat(*rows)]
+    return "rows", indices, [(_wire.out_of_band(main), _wrapped(buffers)) for main, buffers in pickled]
 
 
 def _wrapped(buffers: Sequence[Any]) -> tuple[pickle.PickleBuffer, ...]:

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 import struct
 import weakref
@@ -218,9 +217,9 @@ class Log:
             If it could not be written. The old file is as it was.
         """
         self._is_at_path()
-        salt = secrets.token_bytes(16)
+        salt = os.urandom(16)
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        temporary = f"{self.path}.{secrets.token_hex(6)}.tmp"
+        temporary = f"{self.path}.{os.urandom(6).hex()}.tmp"
         mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         backup = None

@@ -231,7 +231,9 @@ def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
     """
     try:
         main, buffers = dump(func)
-        return main, list(map(bytearray, buffers))  # as they are now, for children that are started later, too
+        return main, list(
+            map(bytearray, buffers)
+        )  # as they are now, for children that are started later, too
     except Exception as error:
         name = getattr(func, "__name__", repr(func))
         msg = (

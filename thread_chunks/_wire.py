@@ -191,6 +191,8 @@ def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) 
 def receive(stream: Stream, check: Callable[[], None] | None = None) -> Any:
     """Read one message, as `send` wrote it; an `EOFError` if the other end is gone."""
     (count,) = struct.unpack("<I", _read(stream, 4, check))
+    if not 0 < count <= 1 + MAX_BUFFERS:  # no message of ours: somebody else wrote into the socket
+        raise EOFError
     sizes = struct.unpack(f"<{count}Q", _read(stream, 8 * count, check))
     body, *buffers = [_read(stream, size, check) for size in sizes]
     return pickle.loads(body, buffers=buffers)
