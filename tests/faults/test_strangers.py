@@ -459,16 +459,17 @@ def test_run_follows_no_link_when_its_temporary_name_was_guessed(
     victim = path.with_name("victim")
     victim.write_text("precious")
     guessed: list[Path] = []
-    draw = secrets.token_hex
+    draw = os.urandom
 
-    def token_hex(size: int) -> str:
-        token = draw(size)
-        guessed.append(path.with_name(f"c.pkl.{token}.tmp"))
-        if len(guessed) == nth:
-            guessed[-1].symlink_to(victim)
-        return token
+    def urandom(size: int) -> bytes:
+        drawn = draw(size)
+        if size == 6:  # the random part of a temporary name
+            guessed.append(path.with_name(f"c.pkl.{drawn.hex()}.tmp"))
+            if len(guessed) == nth:
+                guessed[-1].symlink_to(victim)
+        return drawn
 
-    monkeypatch.setattr(secrets, "token_hex", token_hex)
+    monkeypatch.setattr(os, "urandom", urandom)
     if nth == 1:
         with pytest.raises(FileExistsError):
             run(path, log)
