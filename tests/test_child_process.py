@@ -971,3 +971,9 @@ def test_child_that_cannot_be_started_is_no_death(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(NotStartedError, match=r"could not be started: .*/nowhere/python"):
         ChildProcess(1)
     assert os.listdir("/dev/fd") == before
+
+
+def test_child_counts_the_buffers_of_results_among_the_bytes_that_it_moved(child: ChildProcess) -> None:
+    """What large arrays weigh counts, so that they go out one by one: memory is what the user is short of."""
+    (*_, (_, _, _, moved)) = batches(child, np.zeros, [10**6])
+    assert moved > 8 * 10**6

@@ -151,7 +151,7 @@ class ChildProcess:
                 if kind == "results":
                     count = len(content[0]) // _wire.COLUMN_BYTES
                     outcomes += _results(indices[ended : ended + count], *content, durable=durable)
-                    moved += _wire.size(content[1])
+                    moved += sum(map(_wire.size, (content[1], *content[2])))
                     ended += count
                 elif kind == "failed":
                     outcomes.append(self._failed_call(*content))

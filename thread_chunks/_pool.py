@@ -41,28 +41,35 @@ class Pool:
         self._process = os.getpid()
         self._pickled: tuple[Any, tuple[bytes, list[Any]]] | None = None
 
-    def fill(self, size: int, steward: Steward) -> None:
+    def fill(self, size: int, steward: Steward, threads: int | None = None) -> None:
         """Start workers until there are so many; those that ended are replaced.
 
-        They are constructed in the caller's thread. No child process is started yet.
+        They are constructed in the caller's thread.
 
         Parameters
         ----------
         size
             How many.
         steward
-            Starts each and notes it as soon as it is started.
+            Starts them, and notes each as soon as it is started.
+        threads
+            Threads that numerical libraries may use inside one call: each worker starts its child process at
+            once. By default none is started yet.
         """
         assert self._kind is not None
         self._size = size
         self.actors = [actor for actor in self.actors if actor.is_alive()]
-        while len(self.actors) < size:
-            worker = _new_worker(self._kind, self._func)
-            steward.do(functools.partial(self._begin, worker))
+        workers = [_new_worker(self._kind, self._func) for _ in range(size - len(self.actors))]
 
-    def _begin(self, worker: Worker) -> None:
-        worker.begin()
-        self.actors.append(worker.actor_ref)
+        def begin() -> None:
+            for worker in workers:
+                worker.begin()
+                self.actors.append(worker.actor_ref)
+                if threads is not None:
+                    _get_ready(worker.actor_ref, threads)
+
+        if workers:
+            steward.do(begin)
 
     @classmethod
     def of(cls, actors: Sequence[WorkerRef], chunk_size: int | None) -> "Pool":
@@ -195,8 +202,7 @@ class Pool:
             Threads that numerical libraries may use inside one call.
         """
         for actor in self.actors if self._kind is not None else ():
-            with suppress(pykka.ActorDeadError):
-                actor.tell(GetReady(threads))
+            _get_ready(actor, threads)
 
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.
@@ -209,6 +215,12 @@ class Pool:
         if self._kind is None or self.is_left_behind:
             return []
         return [actor.stop(block=False) for actor in self.actors]
+
+
+def _get_ready(actor: WorkerRef, threads: int) -> None:
+    """Tell a worker; the supervisor will find out about one that ended already."""
+    with suppress(pykka.ActorDeadError):
+        actor.tell(GetReady(threads))
 
 
 def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:

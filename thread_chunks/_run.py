@@ -193,11 +193,12 @@ class _Run:
 
     def _fill_pool(self, missing: int) -> None:
         """Start workers, if that was not done, and their children, which takes longest."""
+        threads = threads_per_call(self._job.chunk_size)
         if self._pool is None:
             self._pool = Pool(self._job.options.worker, self._job.func)
-            self._pool.fill(min(self._job.chunk_size, missing), self._steward)
-        if missing:
-            self._pool.get_ready(threads_per_call(self._job.chunk_size))
+            self._pool.fill(min(self._job.chunk_size, missing), self._steward, threads)
+        elif missing:
+            self._pool.get_ready(threads)
 
     def _start(self, opened: CheckpointOpened) -> None:
         """Start the supervisor, and with it the run; in the steward's thread."""
