@@ -221,7 +221,8 @@ class Supervisor(Actor):
             self._events.put(RunFinished(error))
 
     def _act(self, actions: Sequence[Action]) -> None:
-        for action in actions:
+        # A worker waits for calls, and nobody waits for the rest: that can be done while it runs them.
+        for action in sorted(actions, key=lambda action: not isinstance(action, HandOut)):
             match action:
                 case HandOut(worker, indices):
                     self._hand_out(worker, indices)  # type: ignore[arg-type]
