@@ -47,9 +47,8 @@ def test_chunker_keeps_its_children_between_calls() -> None:
     with Chunker(pid, chunk_size=2) as chunker:
         first = set(chunker([[n] for n in range(50)]))
         second = set(chunker([[n] for n in range(50)]))
-        assert first == second
-        assert len(first) <= 2
-        assert first <= children()
+        assert len(first | second) <= 2  # calls are so short that one child may run all of them
+        assert first | second <= children()
 
 
 def test_chunker_keeps_the_function_in_its_children(tmp_path: Path) -> None:

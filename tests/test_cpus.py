@@ -59,5 +59,5 @@ def test_processors_are_counted_within_the_mask_and_the_quota(monkeypatch: pytes
     """The smallest limit counts, a part of a processor as one, and never less than one."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for limits in ([], [0.2], [1.5], [1000.0], [1000.0, 0.5]):
-        monkeypatch.setattr(_cpus, "quotas", lambda *_, limits=limits: iter(limits))
+        monkeypatch.setattr(_cpus, "_QUOTAS", tuple(limits))
         assert _cpus.usable() == min([allowed, *map(math.ceil, limits)])

@@ -3,7 +3,8 @@
 One rule: the smallest of all limits counts: the machine, the affinity mask that a
 batch system or ``taskset`` sets, and the quota of each control group around us that a
 container sets. Files of the system are only read, and whatever cannot be read is no
-limit. This room knows nothing of ours.
+limit. The mask may change at any time; quotas are those of the start. This room knows
+nothing of ours.
 """
 
 import math
@@ -15,7 +16,7 @@ _ROOT = "/sys/fs/cgroup"
 
 
 def usable() -> int:
-    """Count the processors that this process may use; reads a few small files.
+    """Count the processors that this process may use; opens no files.
 
     Returns
     -------
@@ -24,7 +25,7 @@ def usable() -> int:
     """
     has_mask = hasattr(os, "sched_getaffinity")
     allowed = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count() or 1
-    return max(1, min([allowed, *map(math.ceil, quotas(_ROOT, "/proc/self/cgroup"))]))
+    return max(1, min([allowed, *map(math.ceil, _QUOTAS)]))
 
 
 def quotas(root: str, groups: str) -> Iterator[float]:
@@ -76,3 +77,7 @@ def _version_1(folder: str) -> float:
 def _text(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
+
+
+# Read once, with the package: Ctrl-C in the middle of a run must find no file half opened.
+_QUOTAS = tuple(quotas(_ROOT, "/proc/self/cgroup"))
