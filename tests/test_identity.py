@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_canonical import DIFFERENT, EQUAL, SCALARS, VALUES, Plain, Settings, capture, exact
 
 from thread_chunks import config
-from thread_chunks._canonical import PLAIN, form
+from thread_chunks._canonical import form
 from thread_chunks._identity import (
     FunctionIdentity,
     call_form,
@@ -29,6 +29,7 @@ from thread_chunks._identity import (
     same_call,
 )
 from thread_chunks._parameters import Calls, read_calls
+from thread_chunks._wire import PLAIN
 from thread_chunks.messages import Call
 
 NAN = float("nan")

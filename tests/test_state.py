@@ -87,7 +87,7 @@ def test_results_count_as_if_each_came_by_itself(
         seconds = [number + place / 16 for place in range(len(indices))]
         state.add_results(kind(indices), outputs, kind(seconds), number)
         for index, output, taken in zip(indices, outputs, seconds, strict=True):
-            model.add_result(index, output, taken, number)
+            model.add_results([index], [output], [taken], number)
     assert known(state) == known(model)
     done = {index for indices in batches for index in indices}
     assert state.done == len(done) == sum(state.completed)
@@ -345,9 +345,9 @@ def test_state_keeps_what_another_one_has_and_it_has_not(
     """Of two states of one run nothing is lost: the own result comes before the saved one, and that before a failure."""
     state, other = fresh(), fresh()
     for index in own:
-        state.add_result(index, f"own {index}", 1.0, 1)
+        state.add_results([index], [f"own {index}"], [1.0], 1)
     for index in saved:
-        other.add_result(index, f"saved {index}", 2.0, 2)
+        other.add_results([index], [f"saved {index}"], [2.0], 2)
     for index in failed - saved:
         other.add_failure(index, "Traceback")
     state.keep_results(other)

@@ -23,11 +23,10 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
+from . import _wire
+
 Form = bytes
 """The canonical form of a value."""
-
-PLAIN = {int, float, bool, str, bytes, complex, type(None)}
-"""The types whose values are written directly."""
 
 _LONGEST = 96  # longer forms are digested, so that shared parts cannot make a form explode
 _MOST_CYCLES = 1000
@@ -86,7 +85,7 @@ class _Walk:
 
     def form(self, value: Any) -> Form:
         """Write one value, each shared part only once."""
-        if type(value) in PLAIN:
+        if type(value) in _wire.PLAIN:
             return _scalar_form(value)
         key = id(value)
         if self._numbers is not None:

@@ -1,8 +1,8 @@
 """The child's half of a process worker: run calls in a fresh interpreter.
 
-The interpreter is started with `PROGRAM`, which imports this module and `_wire` without
-the rest of the package: a child must start fast, so both import little. (As modules, and
-not a script, their compiled code is kept.)
+The interpreter is started with `PROGRAM`, which imports this module, `_outcome`, `_code` and
+`_wire` without the rest of the package: a child must start fast, so they import little. (As
+modules, and not a script, their compiled code is kept.)
 
 Three threads, joined by boxes::
 
@@ -44,14 +44,13 @@ else:  # the same without what a child does not need: it starts in half the time
 PATIENCE = 0.025  # seconds that a result waits for others to share a message with
 MANY = 4096  # results that do not wait for more: whoever unpickles them can begin
 PIECE = 1 << 30  # the kernel moves no more than 2 GiB at once
-FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 LOST_SOCKET = 74  # exit code of a child whose socket was closed by the user's code
 DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
 PROGRAM = f"""\
 import gc, sys
 gc.disable()
 package = type(sys)("thread_chunks")
-package.__path__ = [{FOLDER!r}]
+package.__path__ = [{_outcome.FOLDER!r}]
 sys.modules["thread_chunks"] = package
 from thread_chunks._child import main
 del sys.modules["thread_chunks"], package, gc
@@ -216,10 +215,15 @@ def leave_fork(outcome: Any) -> None:
     is_failed = outcome[0] == "failed"
     if is_failed:
         sys.stderr.write(outcome[1][2])
+    flush()
+    os._exit(is_failed)
+
+
+def flush() -> None:
+    """Write what the user's code printed; exit handlers or calls may have put other streams there, or none."""
     for output in (sys.stdout, sys.stderr):
         if output is not None:
             output.flush()
-    os._exit(is_failed)
 
 
 class Descriptor:
@@ -306,21 +310,21 @@ def grouped(indices: list[int], seconds: list[float], items: list[Any]) -> Itera
         if start < place:
             yield _group(indices[start:place], seconds[start:place], items[start:place])
         start = place + 1
-        if item is DONE or item[0] not in {"lease", "large", "failed"}:
-            yield item
-        elif item[0] == "large":
-            _, main, buffers = item
-            columns = _wire.single(indices[place], seconds[place], main, buffers)
-            yield "results", columns, _wire.out_of_band(main), tuple(map(pickle.PickleBuffer, buffers))
-        elif item[0] == "failed":
+        kind = DONE if item is DONE else item[0]
+        if kind == "large":
+            columns = _wire.single(indices[place], seconds[place], *item[1:])
+            yield "results", columns, *_wire.out_of_band(*item[1:])
+        elif kind == "failed":
             yield "failed", indices[place], item[1]
+        elif kind != "lease":  # that is for the sender itself
+            yield item
     if start < len(items):
         yield _group(indices[start:], seconds[start:], items[start:])
 
 
 def _group(indices: list[int], seconds: list[float], pickles: list[bytes]) -> tuple[Any, ...]:
     columns, body = _wire.group(indices, seconds, pickles)
-    return "results", columns, _wire.out_of_band(body), ()
+    return "results", columns, *_wire.out_of_band(body, ())
 
 
 def die_with_parent() -> None:
@@ -358,13 +362,7 @@ def main(descriptor: int) -> None:
 
 def leave() -> None:
     """End this process as the interpreter would, but for taking apart what memory holds."""
-
-    def flush() -> None:
-        for output in (sys.stdout, sys.stderr):  # exit handlers may have put others there, or none
-            if output is not None:
-                output.flush()
-
-    # It waits for the user's threads. Both are called so by processes of multiprocessing, too.
+    # The first waits for the user's threads. The first two are called so by processes of multiprocessing, too.
     for step in (threading._shutdown, atexit._run_exitfuncs, flush):  # type: ignore[attr-defined]  # noqa: SLF001
         try:
             step()

@@ -100,8 +100,7 @@ class ChildProcess:
     def load(self, func: Callable[..., Any], pickled: "tuple[bytes, list[Any]] | None" = None) -> None:
         """Send the function, unless it was the last one sent."""
         if func is not self._func:
-            main, buffers = _pickled(func) if pickled is None else pickled
-            self._send(("function", _wire.out_of_band(main), _wrapped(buffers)))
+            self._send(("function", *_wire.out_of_band(*(pickled or _pickled(func)))))
             self._func = func
             self._loading += 1
 
@@ -339,16 +338,9 @@ def _pickled(value: Any) -> tuple[bytes, list[Any]]:
 def _chunk(indices: Sequence[int], rows: tuple[int, Sequence[Any]]) -> tuple[Any, ...]:
     """Pickle the rows of a chunk: as one if that is the same, else each by itself, as each call gets its own copy."""
     width, values = rows
-    if len(indices) == 1 or (width and _wire.kinds(values) <= _outcome.PLAIN):
-        main, buffers = _pickled((indices, rows))
-        return "chunk", _wire.out_of_band(main), _wrapped(buffers)
-    pickled = [_pickled(row) for row in _wire.unflat(*rows)]
-    return "rows", indices, [(_wire.out_of_band(main), _wrapped(buffers)) for main, buffers in pickled]
-
-
-def _wrapped(buffers: Sequence[Any]) -> tuple[pickle.PickleBuffer, ...]:
-    """Have buffers travel beside the message and not in it."""
-    return tuple(map(pickle.PickleBuffer, buffers))
+    if len(indices) == 1 or (width and _wire.kinds(values) <= _wire.PLAIN):
+        return "chunk", *_wire.out_of_band(*_pickled((indices, rows)))
+    return "rows", indices, [_wire.out_of_band(*_pickled(row)) for row in _wire.unflat(*rows)]
 
 
 def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:

@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any
 
 from . import _wire
-from ._canonical import PLAIN, Form, code_form, form, tagged
+from ._canonical import Form, code_form, form, tagged
 from ._parameters import Calls, shown
 from .messages import Call
 
@@ -137,7 +137,7 @@ def plain_form(calls: Calls) -> Form | None:
             return None
         lengths, values = list(map(len, calls.values)), list(chain.from_iterable(calls.values))
     kinds = _wire.kinds(values)
-    if not kinds <= PLAIN:
+    if not kinds <= _wire.PLAIN:
         return None
     if kinds & {float, complex} and not all(map(operator.eq, values, values)):
         return None  # NaN is not itself, and has many bit patterns

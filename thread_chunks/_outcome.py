@@ -21,7 +21,6 @@ else:  # the same without what a child does not need
     import _pickle as pickle
 
 FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
-PLAIN = {int, float, bool, str, bytes, complex, type(None)}  # no buffers, nothing that fails
 
 
 def run_call(func: Callable[..., Any], row: Any) -> tuple[float, Any]:
@@ -37,7 +36,7 @@ def run_call(func: Callable[..., Any], row: Any) -> tuple[float, Any]:
         return time.perf_counter() - start, ("failed", packed(error))
     seconds = time.perf_counter() - start
     try:
-        if type(result) in PLAIN:
+        if type(result) in _wire.PLAIN:
             return seconds, pickle.dumps(result, _wire.PROTOCOL)
         main, buffers = _wire.dump(result)
     except BaseException as error:

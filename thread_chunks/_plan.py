@@ -122,9 +122,9 @@ class _Queue:
 
     def take(self, count: int) -> Sequence[int]:
         """Take some calls; at least one, and no more than there are."""
-        for queue in (self._first, self._again):
-            if queue and (queue is self._first or self._next == len(self._missing)):
-                return tuple(queue.popleft() for _ in range(min(count, len(queue))))
+        if self._first or self._next == len(self._missing):
+            queue = self._first or self._again
+            return tuple(queue.popleft() for _ in range(min(count, len(queue))))
         taken = self._missing[self._next : self._next + count]
         self._next += len(taken)
         return taken if isinstance(taken, range) else tuple(taken)

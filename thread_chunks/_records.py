@@ -8,6 +8,7 @@ One rule: nothing is read that does not check, and whatever does not check is re
 This room knows bytes, and nothing of what stands before the first record.
 """
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,16 +162,14 @@ class RecordReader:
         pieces = _wire.parts(group.body, sizes)
         if list(map(zlib.crc32, pieces)) == checksums.tolist():
             return self._accept(group, following)
-        whole: list[list[Any]] = [[], [], []]
-        for index, taken, piece, checksum in zip(indices, seconds, pieces, checksums, strict=True):
-            if zlib.crc32(piece) == checksum:
-                for column, value in zip(whole, (index, taken, piece), strict=True):
-                    column.append(value)
-            else:
+        is_whole = [zlib.crc32(piece) == checksum for piece, checksum in zip(pieces, checksums, strict=True)]
+        for index, piece, is_fine in zip(indices, pieces, is_whole, strict=True):
+            if not is_fine:
                 self.damages.append(Damage(start, len(piece), index, is_tail=False))
             start += len(piece)
-        if whole[0]:
-            self.records.append(Group(group.code, *_wire.group(*whole)))
+        if any(is_whole):
+            columns = [list(itertools.compress(column, is_whole)) for column in (indices, seconds, pieces)]
+            self.records.append(Group(group.code, *_wire.group(*columns)))
         self.end = following
         return following
 
@@ -197,19 +196,12 @@ class _Fields(NamedTuple):
 
 def _read_record(file: BinaryIO, fields: _Fields) -> Record | None:
     """Read the payload of a record at the file's position; ``None`` if it is damaged."""
-    kind, index, seconds, code, length, crc = (
-        fields.kind,
-        fields.index,
-        fields.seconds,
-        fields.code,
-        fields.length,
-        fields.crc,
-    )
-    if not fields.parts:
+    index, seconds, code, length, kind, parts, crc = fields
+    if not parts:
         main = file.read(length)
         return Record(kind, index, seconds, code, main, (), crc) if zlib.crc32(main) == crc else None
-    sizes = file.read(min(_PART.size * fields.parts, length))
-    is_whole = len(sizes) == _PART.size * fields.parts
+    sizes = file.read(min(_PART.size * parts, length))
+    is_whole = len(sizes) == _PART.size * parts
     lengths = [size for (size,) in _PART.iter_unpack(sizes)] if is_whole else []
     if not is_whole or len(sizes) + sum(lengths) > length:
         return None

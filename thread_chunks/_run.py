@@ -127,7 +127,6 @@ class _Run:
             opened = self._open(with_results=resumed)
             if resumed:
                 yield _pairs(opened.results)
-            self._fill_pool(len(opened.missing))
             self._steward.do(lambda: self._start(opened))
             self._show_progress()
             for event in self._news():
@@ -159,7 +158,8 @@ class _Run:
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
         # Without a file nothing is compared, and to digest what a function holds can take long.
         identity = FunctionIdentity("", b"", 0) if job.path is None else identify(self._func)
-        if job.path is None or not os.path.lexists(job.path):  # nothing can be saved: every call will be run
+        is_new = job.path is None or not os.path.lexists(job.path)
+        if is_new:  # nothing can be saved: every call will be run
             self._fill_pool(len(job.calls))
         self._warn_of_strangers()
         self._steward.do(lambda: self._start_writer(identity))
@@ -170,6 +170,8 @@ class _Run:
         self._saved = opened.resumed
         if self._saved:
             log.info("%d of %d results resumed from %s", self._saved, len(job.calls), job.path)
+        if not is_new:
+            self._fill_pool(len(opened.missing))
         return opened
 
     def _show_progress(self) -> None:
@@ -192,7 +194,7 @@ class _Run:
         )
 
     def _fill_pool(self, missing: int) -> None:
-        """Start workers, if that was not done, and their children, which takes longest."""
+        """Start workers, if they are ours, and their children, which takes longest."""
         threads = threads_per_call(self._job.chunk_size)
         if self._pool is None:
             self._pool = Pool(self._job.options.worker, self._job.func)

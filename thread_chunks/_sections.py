@@ -6,7 +6,6 @@ costs nothing but itself. This room knows pickles and records, and nothing of ru
 
 import functools
 import io
-import itertools
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,9 +63,8 @@ def _set_state(set_state: Callable[..., Any], made: type, state: Any) -> Any:
 def rows(kind: type, _: int, plain: bytes) -> list[Any]:
     """Make rows of their plain form again."""
     lengths, values = pickle.loads(plain)
-    ends = itertools.accumulate(lengths, initial=0)
-    rows = [values[start:end] for start, end in itertools.pairwise(ends)]
-    return rows if kind is list else list(map(kind, rows))
+    made = _wire.cut(values, lengths)
+    return made if kind is list else list(map(kind, made))
 
 
 def joined(records: Iterable[Record | Group]) -> Iterator[Record | Group]:

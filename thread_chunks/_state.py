@@ -6,6 +6,7 @@ else. This room knows no files.
 """
 
 import array
+import contextlib
 import itertools
 import math
 import pickle
@@ -79,22 +80,6 @@ class RunState:
         return [None if math.isnan(taken) else taken for taken in self._seconds]
 
     # --- changing it: the checkpoint writer does, and nobody else ----------------
-
-    def add_result(self, index: int, output: Any, seconds: float, code: int) -> None:
-        """Note the result of one call.
-
-        Parameters
-        ----------
-        index
-            Which call.
-        output
-            What it returned.
-        seconds
-            How long it took.
-        code
-            The digest of the code that computed it.
-        """
-        self.add_results((index,), [output], (seconds,), code)
 
     def add_results(
         self, indices: Sequence[int], outputs: Sequence[Any], seconds: Iterable[float], code: int
@@ -233,17 +218,12 @@ class RunState:
         """Take over a section; where one of its results cannot be used, one by one."""
         indices, seconds, sizes, _ = _wire.unpack(columns)
         pieces = _wire.parts(body, sizes)
-        is_plain = not buffers and b"_make_skeleton_" not in body and max(indices) < len(self.output)
-        if is_plain:
-            try:
-                outputs = list(map(pickle.loads, pieces))
-            except BaseException:  # noqa: BLE001 - unpickling runs the user's code
-                is_plain = False
-            else:
-                self.add_results(indices, outputs, seconds, code)
-        if not is_plain:
-            for index, taken, piece in zip(indices, seconds, pieces, strict=True):
-                self._take_result(index, taken, code, piece, buffers)
+        if not buffers and b"_make_skeleton_" not in body and max(indices) < len(self.output):
+            with contextlib.suppress(BaseException):  # unpickling runs the user's code
+                self.add_results(indices, list(map(pickle.loads, pieces)), seconds, code)
+                return
+        for index, taken, piece in zip(indices, seconds, pieces, strict=True):
+            self._take_result(index, taken, code, piece, buffers)
 
     def _take_result(
         self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any]

@@ -36,6 +36,9 @@ else:  # the same without what a child does not need: it starts in half the time
 PROTOCOL = 5
 OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
 MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
+PLAIN = {int, float, bool, str, bytes, complex, type(None)}
+"""The types whose values cannot change, hold nothing else and have no buffers."""
+
 COLUMN_BYTES = 28  # for each result: index and size of 8 bytes, seconds as a double, a checksum of 4
 
 
@@ -167,11 +170,15 @@ def lengths(buffers: Sequence[Any]) -> bytes:
     return struct.pack(f"<{len(buffers)}Q", *map(size, buffers))
 
 
-def parts(body: Any, sizes: Iterable[int]) -> list[Any]:
+def parts(body: Any, sizes: Iterable[int]) -> list[bytes]:
     """Cut the body of a group into its pickles."""
-    ends = [0, *itertools.accumulate(sizes)]
-    body = bytes(body)  # slices of other types take several times as long
-    return [body[start:end] for start, end in itertools.pairwise(ends)]
+    return cut(bytes(body), sizes)  # slices of other types take several times as long
+
+
+def cut(whole: Any, sizes: Iterable[int]) -> list[Any]:
+    """Cut a sequence into pieces of these sizes."""
+    ends = itertools.accumulate(sizes, initial=0)
+    return [whole[start:end] for start, end in itertools.pairwise(ends)]
 
 
 # --- framing ------------------------------------------------------------------------
@@ -198,9 +205,10 @@ def receive(stream: Stream, check: Callable[[], None] | None = None) -> Any:
     return pickle.loads(body, buffers=buffers)
 
 
-def out_of_band(data: bytes) -> bytes | pickle.PickleBuffer:
-    """Wrap bytes so that large ones are not copied into the message."""
-    return data if len(data) < OUT_OF_BAND_BYTES else pickle.PickleBuffer(data)
+def out_of_band(main: bytes, buffers: Iterable[Any]) -> tuple[Any, tuple[pickle.PickleBuffer, ...]]:
+    """Wrap a pickle and its buffers so that what is large travels beside the message, without a copy."""
+    large = len(main) >= OUT_OF_BAND_BYTES
+    return pickle.PickleBuffer(main) if large else main, tuple(map(pickle.PickleBuffer, buffers))
 
 
 def size(part: Any) -> int:

@@ -172,10 +172,11 @@ class CheckpointWriter(Actor):
     def _commit(self, outcomes: Sequence[Outcome]) -> OSError | None:
         """Make outcomes durable, together with those that could not be saved before; not too soon after those."""
         assert self._checkpoint is not None
-        records = [self._take(outcome) for outcome in outcomes]
-        if self._log is None or not (records or self._unsaved):
+        for outcome in outcomes:
+            self._note(outcome)
+        if self._log is None or not (outcomes or self._unsaved):
             return None
-        self._unsaved += records
+        self._unsaved += map(self._record, outcomes)
         if self._error is not None and time.monotonic() < self._retry_at:
             return self._error
         try:
@@ -196,19 +197,23 @@ class CheckpointWriter(Actor):
         if self._raw is not None:
             self._raw += map(_kept, self._unsaved)
 
-    def _take(self, outcome: Outcome) -> Record | Group:
-        """Note an outcome in the checkpoint, and return what is written of it."""
+    def _note(self, outcome: Outcome) -> None:
+        """Note an outcome in the checkpoint."""
         assert self._checkpoint is not None
         if isinstance(outcome, FailedCall):
             self._checkpoint.add_failure(outcome.index, outcome.traceback)
+        else:
+            self._checkpoint.add_results(*outcome[:3], self._identity.code)
+
+    def _record(self, outcome: Outcome) -> Record | Group:
+        """Return what is written of an outcome."""
+        if isinstance(outcome, FailedCall):
             return Record(FAILURE, outcome.index, 0.0, 0, outcome.traceback.encode("utf-8", "replace"))
-        indices, outputs, seconds, (columns, body, buffers) = outcome
-        code = self._identity.code
-        self._checkpoint.add_results(indices, outputs, seconds, code)
-        if len(indices) > 1 or self._log is None:
+        code, (columns, body, buffers) = self._identity.code, outcome.pickled
+        if len(outcome.indices) > 1:
             return Group(code, columns, body)
         checksum = _wire.unpack(columns)[3][0]
-        return Record(RESULT, indices[0], seconds[0], code, body, buffers, checksum)
+        return Record(RESULT, outcome.indices[0], outcome.seconds[0], code, body, buffers, checksum)
 
     def _close(self) -> CheckpointClosed | None:
         """Save what waits, and release the file."""

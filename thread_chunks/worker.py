@@ -73,10 +73,8 @@ class Worker(Actor):
         try:
             return super()._handle_receive(message)
         except Exception as error:
-            if isinstance(message, GetReady):
-                return (
-                    None  # it is only a hint: what is wrong comes up again in the run, where somebody listens
-                )
+            if isinstance(message, GetReady):  # only a hint: what is wrong comes up again in the run
+                return None
             if isinstance(message, (JoinRun, RunChunk)):
                 _tell(message.supervisor, WorkerStopped(self.actor_ref, error))
             raise

@@ -774,7 +774,7 @@ def test_file_in_progress_can_be_loaded_and_copied_but_not_saved_over(programs: 
     before = case.file.read_bytes()
     checkpoint = Checkpoint.load(case.file)
     assert checkpoint.completed == [True] * 3 + [False] * 3
-    checkpoint.add_result(5, "made up", 0.0, 0)
+    checkpoint.add_results([5], ["made up"], [0.0], 0)
     for act in (checkpoint.save, checkpoint.update_save):
         with pytest.raises(CheckpointLockedError, match=f"process {process.pid}"):
             act()
