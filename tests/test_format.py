@@ -26,17 +26,27 @@ from thread_chunks import (
     _records,
     _wire,
 )
-from thread_chunks._format import HEADER_SIZE, HOLDER_OFFSET, Contents, header_bytes, is_held, is_legacy, read
+from thread_chunks._format import (
+    HEADER_SIZE,
+    HOLDER_OFFSET,
+    About,
+    Contents,
+    header_bytes,
+    is_held,
+    is_legacy,
+    read,
+)
 from thread_chunks._records import FAILURE, RESULT, Damage, Group, Record, record_pieces
 
 SALT = bytes(range(16))
 FINGERPRINT = bytes(range(100, 132))
 HEAD = pickle.dumps("what stands in for a Checkpoint")
-START = header_bytes(SALT, FINGERPRINT, HEAD) + HEAD
+ABOUT = About("sweep", 9, 2)
+START = header_bytes(SALT, FINGERPRINT, HEAD, ABOUT) + HEAD
 RECORDS = [
     Record(RESULT, 0, 0.5, 7, pickle.dumps("zero")),
     Record(FAILURE, 1, 0.0, 0, b"Traceback: one"),
-    Record(RESULT, 2, 1.5, 7, b"two", [b"first buffer", b"", b"third buffer"]),
+    Record(RESULT, 2, 1.5, 7, b"two", [b"first buffer", b"", b"third buffer"], None, (1.7e9, 3, 2**32 - 1)),
     Record(RESULT, 3, 2.5, 2**64 - 1, b""),
 ]
 
@@ -81,7 +91,7 @@ def singles(records: Iterable[Record | Group]) -> Iterator[tuple[Any, ...]]:
         if isinstance(record, Record):
             yield plain(record)
             continue
-        indices, seconds, sizes, _ = _wire.unpack(record.columns)
+        indices, seconds, sizes, *_ = _wire.unpack(record.columns)
         for index, taken, main in zip(indices, seconds, _wire.parts(record.body, sizes), strict=True):
             yield RESULT, index, taken, record.code, bytes(main), []
 
@@ -108,7 +118,7 @@ def test_read_returns_what_was_written() -> None:
 def test_header_is_a_valid_pickle_when_the_head_follows() -> None:
     """Any tool that unpickles the file sees the head: the header is pickled bytes that are dropped."""
     assert pickle.load(io.BytesIO(whole())) == pickle.loads(HEAD)
-    assert len(header_bytes(SALT, FINGERPRINT, HEAD)) == HEADER_SIZE
+    assert len(header_bytes(SALT, FINGERPRINT, HEAD, ABOUT)) == HEADER_SIZE
 
 
 def test_read_unpickles_nothing(tmp_path: Path) -> None:
@@ -120,7 +130,7 @@ def test_read_unpickles_nothing(tmp_path: Path) -> None:
 
     trap = pickle.dumps(Trap())
     records = [Record(RESULT, 0, 0.0, 0, trap)]
-    parsed(header_bytes(SALT, FINGERPRINT, trap) + trap + laid_out(records))
+    parsed(header_bytes(SALT, FINGERPRINT, trap, ABOUT) + trap + laid_out(records))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(NotACheckpointError):
         parsed(trap * 9)
@@ -129,6 +139,8 @@ def test_read_unpickles_nothing(tmp_path: Path) -> None:
 
 PAYLOADS = st.binary(max_size=300)
 NUMBERS = st.integers(0, 2**64 - 1)
+SMALL_NUMBERS = st.integers(0, 2**32 - 1)
+TRACES = st.tuples(st.floats(allow_nan=False), SMALL_NUMBERS, SMALL_NUMBERS)
 ANY_RECORD = st.builds(
     Record,
     st.sampled_from([RESULT, FAILURE]),
@@ -138,6 +150,7 @@ ANY_RECORD = st.builds(
     PAYLOADS,
     st.lists(PAYLOADS, max_size=3),
     st.none(),
+    TRACES,
 )
 ANY_RESULTS = st.lists(st.tuples(NUMBERS, st.floats(allow_nan=False), PAYLOADS), min_size=1, max_size=9)
 ANY_GROUP = st.builds(lambda results, code: group(*results, code=code), ANY_RESULTS, NUMBERS)
@@ -229,7 +242,7 @@ def test_read_accepts_any_holder() -> None:
 
 def with_version(version: int) -> bytes:
     """Lay out a header of another version, its checksum as it should be."""
-    fields = (version, 0, SALT, FINGERPRINT, len(HEAD), zlib.crc32(HEAD))
+    fields = (version, 0, SALT, FINGERPRINT, len(HEAD), zlib.crc32(HEAD), 9, 2, b"sweep")
     crc = _format._header_crc(*fields)
     packed = _format._HEADER.pack(_format.MAGIC, version, 0, 0, *fields[2:], crc)
     return _format._OPEN + packed + _format._CLOSE + HEAD
@@ -241,6 +254,24 @@ def test_read_refuses_a_newer_version(version: int) -> None:
     with pytest.raises(CheckpointVersionError, match=f"file format {version}.*newer release"):
         parsed(with_version(version))
     assert parsed(with_version(_format.VERSION)).head == HEAD
+
+
+def test_read_refuses_the_format_from_before_the_release() -> None:
+    """The first format was never released; its files are known by their beginning, and not taken for damaged ones."""
+    with pytest.raises(CheckpointVersionError, match="development version"):
+        parsed(_format._UNRELEASED + bytes(200))
+
+
+def test_header_says_what_the_run_is() -> None:
+    """Name and numbers of calls stand in plain bytes; a long name is cut between two characters."""
+    assert parsed(whole()).header.about == ABOUT
+    about = About("\u00fc" * 40 + "x", 2**64 - 1, 0)
+    found = parsed(header_bytes(SALT, FINGERPRINT, HEAD, about) + HEAD).header.about
+    assert found == about._replace(name="\u00fc" * 32)
+    found = parsed(
+        header_bytes(SALT, FINGERPRINT, HEAD, about._replace(name="x" + about.name)) + HEAD
+    ).header.about
+    assert found.name == "x" + "\u00fc" * 31
 
 
 def foreign(name: str) -> bytes:
@@ -412,7 +443,7 @@ def test_read_refuses_part_lengths_that_do_not_fit() -> None:
     """A record whose parts claim more bytes than it has is damaged, and nothing is read beyond its end."""
     payload = struct.pack("<Q", 10**15) + b"short"
     fields = _records._RECORD.pack(
-        _records._RECORD_MAGIC, SALT[:8], 4, 0.0, 0, len(payload), RESULT, 1, zlib.crc32(payload)
+        _records._RECORD_MAGIC, SALT[:8], 4, 0.0, 0, len(payload), RESULT, 1, zlib.crc32(payload), 0.0, 0, 0
     )
     record = fields + _records._head_crc(fields, SALT) + payload
     contents = parsed(START + record + laid_out(RECORDS))

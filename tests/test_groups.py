@@ -114,7 +114,7 @@ def test_group_lies_in_the_file_as_it_was_given() -> None:
     assert any(piece is FIRST.body for piece in pieces), "the body was copied"
     heads = [_records._RECORD.unpack_from(content, place) for place in (0, len(content) - front(FIRST))]
     assert [head[2:] for head in heads] == [
-        (4, 0.0, 7, len(body), kind, 0, zlib.crc32(columns)) for kind in (GROUP, GROUP_END)
+        (4, 0.0, 7, len(body), kind, 0, zlib.crc32(columns), 0.0, 0, 0) for kind in (GROUP, GROUP_END)
     ]
 
 
@@ -379,7 +379,9 @@ def test_read_ignores_groups_of_another_file(salt: bytes, number: int) -> None:
 @pytest.mark.parametrize("length", [0, 10**6, 2**64 - 1])
 def test_read_goes_on_when_a_group_claims_more_than_there_is(kind: int, count: int, length: int) -> None:
     """A head that tells of more results or bytes than the file has is damage, and nothing is read beyond the end."""
-    fields = _records._RECORD.pack(_records._RECORD_MAGIC, SALT[:8], count, 0.0, 7, length, kind, 0, 12345)
+    fields = _records._RECORD.pack(
+        _records._RECORD_MAGIC, SALT[:8], count, 0.0, 7, length, kind, 0, 12345, 0.0, 0, 0
+    )
     head = fields + _records._head_crc(fields, SALT)
     contents = parsed(START + laid_out([FIRST]) + head + laid_out(RECORDS[1:]))
     expect(contents, RECORDS)

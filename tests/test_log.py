@@ -23,12 +23,13 @@ from thread_chunks import (
     NotACheckpointError,
     _log,
 )
-from thread_chunks._format import HEADER_SIZE, HOLDER_OFFSET
+from thread_chunks._format import HEADER_SIZE, HOLDER_OFFSET, VERSION, About
 from thread_chunks._log import Log
 from thread_chunks._records import FAILURE, RESULT, Group, Record
 
 HEAD = b"\x80\x05K\x01."  # the pickle of 1
 FINGERPRINT = bytes(range(32))
+ABOUT = About("sweep", 9, 2)
 
 
 def result(index: int, payload: bytes = b"payload", buffers: Sequence[Any] = ()) -> Record:
@@ -61,7 +62,7 @@ def begun(path: str) -> Iterator[Log]:
     """Begin a file."""
     log = Log(path)
     try:
-        log.replace(HEAD, FINGERPRINT)
+        log.replace(HEAD, FINGERPRINT, about=ABOUT)
         yield log
     finally:
         log.close()
@@ -246,10 +247,10 @@ def test_log_cuts_nothing_off_when_the_last_group_is_damaged_and_can_be_read(pat
         end = log.end
     offset = {
         "front": start,
-        "columns": start + 60,
-        "result": end - 115,
+        "columns": start + 80,
+        "result": end - 163,
         "columns again": end - 1,
-        "end": end - 100,
+        "end": end - 130,
     }
     with open(path, "r+b") as file:
         file.seek(offset[place])
@@ -294,10 +295,10 @@ def test_log_refuses_an_empty_file_when_it_should_be_read(path: str) -> None:
 
 def test_log_leaves_a_newer_version_alone(path: str) -> None:
     """A file of a newer release is refused, and not a byte of it changes."""
-    Path(path).write_bytes(with_version(2))
+    Path(path).write_bytes(with_version(VERSION + 1))
     with pytest.raises(CheckpointVersionError), opened(path):
         pass
-    assert Path(path).read_bytes() == with_version(2)
+    assert Path(path).read_bytes() == with_version(VERSION + 1)
 
 
 def test_log_leaves_a_damaged_head_alone(path: str) -> None:
@@ -389,10 +390,11 @@ def test_log_may_be_opened_again_when_it_was_closed(path: str) -> None:
 HOLD = """
     import sys, time
     from thread_chunks._records import RESULT, Record
+    from thread_chunks._format import About
     from thread_chunks._log import Log
 
     log = Log(sys.argv[1])
-    log.replace(b"\\x80\\x05K\\x01.", bytes(32))
+    log.replace(b"\\x80\\x05K\\x01.", bytes(32), about=About())
     log.append([Record(RESULT, 0, 0.0, 0, b"")])
     open(sys.argv[2], "x").close()
     sys.stdin.read() if len(sys.argv) < 4 else time.sleep(1000)
@@ -415,7 +417,7 @@ def test_log_keeps_its_lock_when_the_file_is_replaced(path: str) -> None:
     """At no moment of a replacement can another run get in."""
     with begun(path) as log:
         for number in range(3):
-            log.replace(HEAD, FINGERPRINT, [result(number)])
+            log.replace(HEAD, FINGERPRINT, [result(number)], about=ABOUT)
             with pytest.raises(CheckpointLockedError):
                 Log(path)
             log.append([result(9)])
@@ -473,7 +475,7 @@ def test_log_numbers_the_files_it_sets_aside(path: str) -> None:
     with begun(path) as log:
         for number, name in enumerate(names):
             log.append([result(number)])
-            assert log.replace(HEAD, FINGERPRINT, keep_old=True) == name
+            assert log.replace(HEAD, FINGERPRINT, about=ABOUT, keep_old=True) == name
     assert [indices(name) for name in names] == [[0], [1], [2]]
     assert indices(path) == []
 
@@ -481,7 +483,7 @@ def test_log_numbers_the_files_it_sets_aside(path: str) -> None:
 def test_log_keeps_no_old_file_when_not_asked(path: str, tmp_path: Path) -> None:
     """A replacement leaves one file, and no temporary one."""
     with begun(path) as log:
-        assert log.replace(HEAD, FINGERPRINT, [result(0)]) is None
+        assert log.replace(HEAD, FINGERPRINT, [result(0)], about=ABOUT) is None
     assert [found.name for found in tmp_path.iterdir()] == ["a.pkl"]
 
 
@@ -489,7 +491,7 @@ def test_log_keeps_the_mode_when_the_file_is_replaced(path: str) -> None:
     """Who may read a file is the user's choice, and a rewrite does not undo it."""
     with begun(path) as log:
         os.chmod(path, 0o640)
-        log.replace(HEAD, FINGERPRINT)
+        log.replace(HEAD, FINGERPRINT, about=ABOUT)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
 
 
@@ -503,7 +505,7 @@ def test_log_keeps_the_old_file_when_a_replacement_fails(
         before = descriptors()
         monkeypatch.setattr(os, step, failing(getattr(os, step), errno.ENOSPC))
         with pytest.raises(OSError, match="No space"):
-            log.replace(HEAD, bytes(32), [result(7)])
+            log.replace(HEAD, bytes(32), [result(7)], about=ABOUT)
         monkeypatch.undo()
         assert descriptors() == before
         assert [found.name for found in tmp_path.iterdir()] == ["a.pkl"]
@@ -641,7 +643,7 @@ def test_log_does_not_overwrite_the_file_of_another_run(path: str, how: str, ste
                 if step == "append":
                     log.append([result(1)])
                 else:
-                    log.replace(HEAD, FINGERPRINT, [result(1)])
+                    log.replace(HEAD, FINGERPRINT, [result(1)], about=ABOUT)
             assert os.path.samestat(os.stat(path), theirs)
             other.append([result(6)])
     assert indices(path) == [5, 6]
@@ -658,10 +660,11 @@ def test_log_creates_missing_folders(tmp_path: Path) -> None:
 LIMITED = """
     import resource, sys
     from thread_chunks._records import RESULT, Record
+    from thread_chunks._format import About
     from thread_chunks._log import Log
 
     log = Log(sys.argv[1])
-    log.replace(b"\\x80\\x05K\\x01.", bytes(32))
+    log.replace(b"\\x80\\x05K\\x01.", bytes(32), about=About())
     log.append([Record(RESULT, 0, 0.0, 0, b"small")])
     resource.setrlimit(resource.RLIMIT_FSIZE, (log.size + 1000, resource.RLIM_INFINITY))
     for payload, buffers in ((b"x" * 5000, ()), (b"x", [b"y" * 200_000])):
@@ -687,16 +690,17 @@ def test_log_closes_its_descriptors_in_children(path: str) -> None:
     """A child process does not inherit the file: the lock is free when the run ends, whatever children live."""
     with begun(path) as log:
         log.append([result(0)])
-        log.replace(HEAD, FINGERPRINT)
+        log.replace(HEAD, FINGERPRINT, about=ABOUT)
         assert not os.get_inheritable(log._descriptor)
 
 
 FORKED = """
     import os, signal, sys
+    from thread_chunks._format import About
     from thread_chunks._log import Log
 
     log = Log(sys.argv[1])
-    log.replace(b"\\x80\\x05K\\x01.", bytes(32))
+    log.replace(b"\\x80\\x05K\\x01.", bytes(32), about=About())
     child = os.fork()
     if not child:
         log.close()

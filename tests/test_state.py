@@ -212,6 +212,7 @@ def test_unknown_times_come_back_as_unknown() -> None:
 
 # --- sections: every result by itself -----------------------------------------------------------------
 
+TRACES = st.tuples(st.floats(0, 2e9), st.integers(0, 9), st.integers(0, 2**32 - 1))
 SMALL = st.builds(
     Record,
     st.just(RESULT),
@@ -221,6 +222,7 @@ SMALL = st.builds(
     st.binary(max_size=20),
     st.just(()),
     st.none(),
+    TRACES,
 )
 STANDING_ALONE = st.builds(
     Record,
@@ -231,6 +233,7 @@ STANDING_ALONE = st.builds(
     st.binary(max_size=20),
     st.just([b"buffer"]),
     st.none(),
+    TRACES,
 )
 GROUPS = st.builds(
     lambda results, code: group(*results, code=code),
@@ -277,7 +280,7 @@ def test_sections_are_builtin_types_that_hold_all_results(records: list[Record |
 
 def _singles(sections: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     for code, columns, body, buffers in sections:
-        indices, seconds, sizes, _ = _wire.unpack(columns)
+        indices, seconds, sizes, *_ = _wire.unpack(columns)
         for index, taken, main in zip(indices, seconds, _wire.parts(body, sizes), strict=True):
             yield RESULT, index, taken, code, bytes(main), list(map(bytes, buffers))
 

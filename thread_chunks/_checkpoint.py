@@ -16,7 +16,7 @@ import cloudpickle
 from saveable_objects import SaveableObject
 
 from . import _wire
-from ._format import Contents, is_held, is_legacy, read
+from ._format import About, Contents, is_held, is_legacy, read
 from ._garbage import paused
 from ._identity import fingerprint
 from ._log import Log, distrust
@@ -59,6 +59,12 @@ class Checkpoint(RunState, SaveableObject):
     ----------
     seconds : list of float or None
         How long each call took.
+    started : list of float or None
+        When each call was started, in seconds since 1970.
+    workers : list of int or None
+        Which worker ran each call, from 0 on.
+    peak_memory : list of int or None
+        The most memory that the process of each call held while it ran, in bytes.
     failures : dict of int to str
         For each call whose last try failed, the traceback as text.
     """
@@ -204,7 +210,8 @@ class Checkpoint(RunState, SaveableObject):
                 keep_old = reason is not None or saved.has_gaps
                 if reason is None:
                     self.keep_results(saved)
-            backup = log.replace(cloudpickle.dumps(self), self._fingerprint(), keep_old=keep_old)
+            head, about = cloudpickle.dumps(self), about_run(self, self.done)
+            backup = log.replace(head, self._fingerprint(), about=about, keep_old=keep_old)
         finally:
             log.close()
         if reason is not None:
@@ -257,6 +264,11 @@ def pickle_head(checkpoint: Checkpoint, results: Sequence[Section], plain: bytes
             "Pass values that pickle, or leave out path=."
         )
         raise TypeError(msg) from error
+
+
+def about_run(checkpoint: Checkpoint, folded: int) -> About:
+    """Return what the header of a file says of a run, with so many results in its head."""
+    return About(checkpoint.func_name, len(checkpoint.output), folded)
 
 
 def read_any(log: Log) -> Checkpoint:

@@ -43,6 +43,7 @@ else:  # the same without what a child does not need: it starts in half the time
 
 PATIENCE = 0.025  # seconds that a result waits for others to share a message with
 MANY = 4096  # results that do not wait for more: whoever unpickles them can begin
+METER_SECONDS = 0.005  # calls that take longer have a peak of memory of their own: reading it takes 0.05 ms
 PIECE = 1 << 30  # the kernel moves no more than 2 GiB at once
 LOST_SOCKET = 74  # exit code of a child whose socket was closed by the user's code
 DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
@@ -81,27 +82,33 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        # Three lists and no list of triples: what the garbage collector cannot see costs it nothing.
+        # Lists side by side and no list of tuples: what the garbage collector cannot see costs it nothing.
         self._indices: list[int] = []
+        self._started: list[float] = []
         self._seconds: list[float] = []
+        self._peaks: list[int] = []
         self._items: list[Any] = []
         self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._is_rung = False
 
     def say(self, item: Any) -> None:
         """Put something that is not the outcome of a call."""
-        self.put(0, 0.0, item, is_urgent=True)
+        self.put(0, 0.0, 0.0, item, is_urgent=True)
 
-    def put(self, index: int, seconds: float, item: Any, *, is_urgent: bool = False) -> None:
-        """Put one thing behind all others."""
+    def put(
+        self, index: int, started: float, seconds: float, item: Any, *, peak: int = 0, is_urgent: bool = False
+    ) -> None:
+        """Put one thing behind all others; without a peak, it gets that of what is sent together."""
         self._indices.append(index)
+        self._started.append(started)
         self._seconds.append(seconds)
+        self._peaks.append(peak)
         self._items.append(item)  # last, for `take` counts these
         if is_urgent or not self._is_rung or len(self._items) == MANY:
             self._bell.put(is_urgent or self._is_rung)
             self._is_rung = True
 
-    def take(self, timeout: float | None) -> tuple[list[int], list[float], list[Any]]:
+    def take(self, timeout: float | None) -> tuple[list[int], list[float], list[float], list[int], list[Any]]:
         """Wait for something, and then a moment for more; return it all, or nothing after the time-out."""
         try:
             is_urgent = self._bell.get(timeout=timeout)
@@ -111,10 +118,12 @@ class Outbox:
             pass
         self._is_rung = False  # from here on, what is put rings again
         count = len(self._items)
-        taken = self._indices[:count], self._seconds[:count], self._items[:count]
-        for column in (self._indices, self._seconds, self._items):
+        indices, started, seconds = self._indices[:count], self._started[:count], self._seconds[:count]
+        peaks, items = self._peaks[:count], self._items[:count]
+        columns: tuple[list[Any], ...] = self._indices, self._started, self._seconds, self._peaks, self._items
+        for column in columns:
             del column[:count]
-        return taken
+        return indices, started, seconds, peaks, items
 
 
 class Runner:
@@ -125,6 +134,7 @@ class Runner:
         self.outbox = outbox
         self.process = os.getpid()
         self.func: Any = None
+        self.worker = 0
         # One iterator for two threads: each call goes to who asks first, and none is made before.
         self.calls: Iterator[tuple[int, Any]] = iter(())
 
@@ -153,8 +163,11 @@ class Runner:
             gc.enable()
         self.outbox.say(answer)
 
-    def chunk(self, pickled: bytes, buffers: list[Any], lease: float, stops_at_failure: bool) -> None:
+    def chunk(
+        self, pickled: bytes, buffers: list[Any], lease: float, stops_at_failure: bool, worker: int
+    ) -> None:
         """Run the calls of one chunk; all rows are one pickle, which is for values that can be shared."""
+        self.worker = worker
         try:
             indices, rows = load(pickled, buffers)
             self.calls = zip(indices, _wire.unflat(*rows), strict=True)
@@ -170,28 +183,31 @@ class Runner:
         rows: list[tuple[bytes, list[Any]]],
         lease: float,
         stops_at_failure: bool,
+        worker: int,
     ) -> None:
         """Run the calls of one chunk whose rows are pickled each by itself: no call sees what another did to them."""
+        self.worker = worker
         self.calls = zip(indices, rows, strict=True)
         self._run(len(indices), lease, run_pickled, stops_at_failure)
 
     def _run(
-        self, count: int, lease: float, run: Callable[[Any, Any], tuple[float, Any]], stops_at_failure: bool
+        self, count: int, lease: float, run: Callable[[Any, Any], _outcome.Ran], stops_at_failure: bool
     ) -> None:
         """Run calls, as long as the sender has not handed them back."""
         func, put, process = self.func, self.outbox.put, self.process
         if count > 1:
             self.outbox.say(("lease", lease))
         for index, row in self.calls:
-            seconds, outcome = run(func, row)
+            started, seconds, outcome = run(func, row)
             if os.getpid() != process:
                 leave_fork(outcome)
+            peak = read_peak() if seconds > METER_SECONDS else 0
             if type(outcome) is bytes:
-                put(index, seconds, outcome)
+                put(index, started, seconds, outcome, peak=peak)
                 continue
             if outcome[0] == "large" and count > 1:  # the next call may write into the same memory
                 outcome = "large", outcome[1], list(map(bytearray, outcome[2]))
-            put(index, seconds, outcome, is_urgent=outcome[0] == "large")
+            put(index, started, seconds, outcome, peak=peak, is_urgent=outcome[0] == "large")
             if outcome[0] == "failed" and (stops_at_failure or outcome[1][-1]):
                 self.take_back()  # what is not started goes to others, or to a process with more memory
         self.outbox.say(DONE)
@@ -201,12 +217,12 @@ class Runner:
         return [index for index, _ in list(self.calls)]
 
 
-def run_pickled(func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> tuple[float, Any]:
+def run_pickled(func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> _outcome.Ran:
     """Run one call whose row is still pickled; what comes out of unpickling it is its outcome, too."""
     try:
         row = load(*pickled)
     except BaseException as error:
-        return 0.0, ("failed", packed(error))
+        return time.time(), 0.0, ("failed", packed(error))
     return _outcome.run_call(func, row)
 
 
@@ -284,8 +300,11 @@ def send_outcomes(stream: _wire.Stream, runner: Runner) -> None:
     end: float | None = None
     while True:
         timeout = None if end is None else max(0.0, end - time.monotonic())
-        indices, seconds, items = runner.outbox.take(timeout)
-        message = list(grouped(indices, seconds, items))
+        indices, started, seconds, peaks, items = runner.outbox.take(timeout)
+        if items and not all(peaks):  # short calls; between two chunks no call runs
+            peak = read_peak(forget=DONE in items)
+            peaks = [each or peak for each in peaks]
+        message = list(Message(indices, started, seconds, peaks, items, runner.worker).parts())
         for item in items:
             if item is DONE:
                 end = None
@@ -301,30 +320,66 @@ def send_outcomes(stream: _wire.Stream, runner: Runner) -> None:
             os._exit(1)
 
 
-def grouped(indices: list[int], seconds: list[float], items: list[Any]) -> Iterator[Any]:
-    """Join neighbouring small results into groups; everything else goes by itself."""
-    start = 0
-    for place, item in enumerate(items):
-        if type(item) is bytes:
-            continue
-        if start < place:
-            yield _group(indices[start:place], seconds[start:place], items[start:place])
-        start = place + 1
-        kind = DONE if item is DONE else item[0]
-        if kind == "large":
-            columns = _wire.single(indices[place], seconds[place], *item[1:])
-            yield "results", columns, *_wire.out_of_band(*item[1:])
-        elif kind == "failed":
-            yield "failed", indices[place], item[1]
-        elif kind != "lease":  # that is for the sender itself
-            yield item
-    if start < len(items):
-        yield _group(indices[start:], seconds[start:], items[start:])
+class Message:
+    """What was taken out of the outbox, made into what the parent is sent."""
+
+    def __init__(
+        self, indices: list[int], started: list[float], seconds: list[float], peaks: list[int],
+        items: list[Any], worker: int,
+    ) -> None:  # fmt: skip
+        self.indices = indices
+        self.started = started
+        self.seconds = seconds
+        self.peaks = peaks
+        self.items = items
+        self.worker = worker
+
+    def parts(self) -> Iterator[Any]:
+        """Join neighbouring small results into groups; everything else goes by itself."""
+        start = 0
+        for place, item in enumerate(self.items):
+            if type(item) is bytes:
+                continue
+            if start < place:
+                yield self._group(slice(start, place))
+            start = place + 1
+            kind = DONE if item is DONE else item[0]
+            if kind == "large":
+                yield self._large(place, *item[1:])
+            elif kind == "failed":
+                yield "failed", self.indices[place], item[1]
+            elif kind != "lease":  # that is for the sender itself
+                yield item
+        if start < len(self.items):
+            yield self._group(slice(start, None))
+
+    def _large(self, place: int, main: bytes, buffers: list[memoryview]) -> tuple[Any, ...]:
+        trace = self.started[place], self.worker, self.peaks[place]
+        columns = _wire.single(self.indices[place], self.seconds[place], main, buffers, trace)
+        return "results", columns, *_wire.out_of_band(main, buffers)
+
+    def _group(self, place: slice) -> tuple[Any, ...]:
+        indices = self.indices[place]
+        trace = self.started[place], [self.worker] * len(indices), self.peaks[place]
+        columns, body = _wire.group(indices, self.seconds[place], self.items[place], trace)
+        return "results", columns, *_wire.out_of_band(body, ())
 
 
-def _group(indices: list[int], seconds: list[float], pickles: list[bytes]) -> tuple[Any, ...]:
-    columns, body = _wire.group(indices, seconds, pickles)
-    return "results", columns, *_wire.out_of_band(body, ())
+def read_peak(*, forget: bool = True) -> int:
+    """Return the peak of this process's memory in KiB, since it was last forgotten; 0 where it cannot be read.
+
+    Linux keeps it, and forgets it when asked: behind a call that took long, so that the next one
+    has a peak of its own. Calls so short that this would cost more than they do share one.
+    """
+    try:
+        with open("/proc/self/status", "rb") as status:
+            _, _, rest = status.read().partition(b"VmHWM:")
+        if forget:
+            with open("/proc/self/clear_refs", "wb") as clear:
+                clear.write(b"5")
+        return int(rest[: rest.index(b"kB")])
+    except (OSError, ValueError):
+        return 0
 
 
 def die_with_parent() -> None:

@@ -112,6 +112,7 @@ class ChildProcess:
         *,
         timeout: float | None = None,
         durable: bool,
+        worker: int = 0,
         stops_at_failure: bool = False,
     ) -> Iterator[tuple[tuple[Outcome, ...], bool, tuple[int, ...], int]]:
         """Run calls of the loaded function.
@@ -138,7 +139,7 @@ class ChildProcess:
         """
         message = _chunk(indices, rows)
         self._finish_loading()  # starting up and importing is no part of the call
-        moved = self._send((*message, lease, stops_at_failure))
+        moved = self._send((*message, lease, stops_at_failure, worker))
         self._set_deadline(timeout)
         unreadable, is_last, ended = None, False, 0  # outcomes come in the order of the calls
         while not is_last:
@@ -267,7 +268,7 @@ def _results(
     indices: Sequence[int], columns: bytes, body: Any, buffers: Sequence[Any], *, durable: bool
 ) -> Iterator[Outcome]:
     """Unpickle a group of results; one that cannot be unpickled fails its call, and no other."""
-    found, seconds, sizes, checksums = _wire.unpack(columns)
+    found, seconds, sizes, checksums, *trace = _wire.unpack(columns)
     assert (found[0], found[-1]) == (indices[0], indices[-1])
     pickles = [body] if len(found) == 1 else _wire.parts(body, sizes)
     try:
@@ -276,12 +277,15 @@ def _results(
         if len(found) == 1:
             yield FailedCall(indices[0], *_unreadable_result(error))
             return
-        for index, taken, pickled, checksum in zip(found, seconds, pickles, checksums, strict=True):
-            alone = _wire.pack((index,), (taken,), (len(pickled),), (checksum,))
+        for index, taken, pickled, checksum, *traced in zip(
+            found, seconds, pickles, checksums, *trace, strict=True
+        ):
+            here = [(each,) for each in traced]
+            alone = _wire.pack((index,), (taken,), (len(pickled),), (checksum,), here)
             yield from _results((index,), alone, pickled, (), durable=durable)
         return
     kept = Pickled(columns, body, buffers) if durable else NOT_PICKLED
-    yield Results(indices, outputs, seconds, kept)
+    yield Results(indices, outputs, seconds, kept, trace)
 
 
 def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":

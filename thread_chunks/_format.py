@@ -2,10 +2,10 @@
 
 ::
 
-    header   85 bytes   plain bytes inside a valid pickle: PROTO 5, SHORT_BINBYTES, POP
+    header  165 bytes   plain bytes inside a valid pickle: PROTO 5, SHORT_BINBYTES, POP
     head     a pickle   the Checkpoint, with every result that was folded into it
-    record   56 bytes + payload
-    group    56 bytes + columns, the results, 56 bytes + the columns again
+    record   72 bytes + payload
+    group    72 bytes + columns, the results, 72 bytes + the columns again
     record   ...
 
 Rules of validity. The header says whether the file is ours and whole, before
@@ -31,10 +31,12 @@ from .errors import (
     NotACheckpointError,
 )
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"thrdchnk"
-_OPEN, _CLOSE = b"\x80\x05C\x50", b"0"  # PROTO 5, SHORT_BINBYTES of 80 bytes; POP
-_HEADER = struct.Struct("<8sHHI16s32sQII")
+_OPEN, _CLOSE = b"\x80\x05C\xa0", b"0"  # PROTO 5, SHORT_BINBYTES of 160 bytes; POP
+_NAME_BYTES = 64
+_HEADER = struct.Struct(f"<8sHHI16s32sQIQQ{_NAME_BYTES}sI")
+_UNRELEASED = b"\x80\x05C\x50" + MAGIC + b"\x01\x00"  # how the only format before this one began
 HOLDER_OFFSET = len(_OPEN) + 12
 START = _OPEN + MAGIC
 """How every checkpoint file begins."""
@@ -42,6 +44,17 @@ HEADER_SIZE = len(_OPEN) + _HEADER.size + len(_CLOSE)
 
 LEGACY_START = b"\x8c\x19thread_chunks._checkpoint\x94\x8c\x0aCheckpoint\x94\x93"
 """How the pickle of a `Checkpoint` begins: what release 1.0.5 wrote."""
+
+
+class About(NamedTuple):
+    """What a header says of the run, for who only wants to count."""
+
+    name: str = ""
+    """The function; a long name is cut."""
+    calls: int = 0
+    """How many calls there are."""
+    folded: int = 0
+    """How many of them have their result in the head."""
 
 
 class Header(NamedTuple):
@@ -52,6 +65,7 @@ class Header(NamedTuple):
     holder: int
     head_size: int
     head_crc: int
+    about: About
 
 
 @dataclass(slots=True)
@@ -115,13 +129,19 @@ def _joined(damages: list[Damage], end: int) -> list[Damage]:
 
 
 def _read_header(data: bytes, path: str) -> Header:
+    if data.startswith(_UNRELEASED):
+        msg = (
+            f"{path} was written by a development version of thread-chunks from before its release (file "
+            "format 1), which this one does not read. It was left alone. Use that version, or another path."
+        )
+        raise CheckpointVersionError(msg)
     content = data[len(_OPEN) : -len(_CLOSE)]
     if len(data) < HEADER_SIZE:
         if len(data) > len(_OPEN) and data[: len(START)] == START[: len(data)]:
             raise CheckpointCorruptError(_corrupt(path))
         raise NotACheckpointError(_not_ours(path))
-    magic, version, spare, holder, salt, fingerprint, head_size, head_crc, crc = _HEADER.unpack(content)
-    expected = _header_crc(version, spare, salt, fingerprint, head_size, head_crc)
+    magic, version, spare, holder, *rest, crc = _HEADER.unpack(content)
+    expected = _header_crc(version, spare, *rest)
     is_whole = crc == expected and magic == MAGIC and data.startswith(_OPEN) and data.endswith(_CLOSE)
     if not is_whole and magic != MAGIC and crc != expected:
         raise NotACheckpointError(_not_ours(path))
@@ -133,7 +153,9 @@ def _read_header(data: bytes, path: str) -> Header:
             f"release reads up to {VERSION}). It was left alone. Install a newer release to read it."
         )
         raise CheckpointVersionError(msg)
-    return Header(salt, fingerprint, holder, head_size, head_crc)
+    salt, fingerprint, head_size, head_crc, calls, folded, name = rest
+    about = About(name.rstrip(b"\0").decode("utf-8", "replace"), calls, folded)
+    return Header(salt, fingerprint, holder, head_size, head_crc, about)
 
 
 def _header_crc(*fields: Any) -> int:
@@ -142,8 +164,9 @@ def _header_crc(*fields: Any) -> int:
     return zlib.crc32(_HEADER.pack(MAGIC, version, spare, 0, *rest, 0)[:-4])
 
 
-def header_bytes(salt: bytes, fingerprint: bytes, head: bytes) -> bytes:
-    fields = (salt, fingerprint, len(head), zlib.crc32(head))
+def header_bytes(salt: bytes, fingerprint: bytes, head: bytes, about: About) -> bytes:
+    name = about.name.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").encode()
+    fields = (salt, fingerprint, len(head), zlib.crc32(head), about.calls, about.folded, name)
     crc = _header_crc(VERSION, 0, *fields)
     return _OPEN + _HEADER.pack(MAGIC, VERSION, 0, os.getpid(), *fields, crc) + _CLOSE
 

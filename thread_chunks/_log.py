@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ._format import HEADER_SIZE, HOLDER_OFFSET, START, Contents, header_bytes, read
+from ._format import HEADER_SIZE, HOLDER_OFFSET, START, About, Contents, header_bytes, read
 from ._records import Group, Record, record_pieces
 from .errors import CheckpointLockedError, NotACheckpointError
 
@@ -182,7 +182,8 @@ class Log:
     def _rewrite(self) -> None:
         """Write everything that was acknowledged anew to a fresh file."""
         contents = self.read()
-        self.replace(contents.head, contents.header.fingerprint, contents.records)
+        header = contents.header
+        self.replace(contents.head, header.fingerprint, contents.records, about=header.about)
         self._is_trusted = True
 
     def replace(
@@ -191,6 +192,7 @@ class Log:
         fingerprint: bytes,
         records: Iterable[Record | Group] = (),
         *,
+        about: About,
         keep_old: bool = False,
     ) -> str | None:
         """Exchange the whole file atomically; the new one is locked before it takes the name.
@@ -203,6 +205,8 @@ class Log:
             The digest of the run it belongs to.
         records
             Records to put behind it.
+        about
+            What the header says of the run.
         keep_old
             Whether to set the old file aside.
 
@@ -226,7 +230,7 @@ class Log:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.fchmod(descriptor, mode)  # the umask took away from it
-            pieces = [header_bytes(salt, fingerprint, head), head]
+            pieces = [header_bytes(salt, fingerprint, head, about), head]
             end = _write(descriptor, pieces)
             end += _write(descriptor, record_pieces(records, salt))
             os.fsync(descriptor)

@@ -17,33 +17,35 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     import pickle
     from collections.abc import Callable
     from typing import Any
+
+    Ran = tuple[float, float, Any]  # when a call was started, how long it took, and its outcome
 else:  # the same without what a child does not need
     import _pickle as pickle
 
 FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-def run_call(func: Callable[..., Any], row: Any) -> tuple[float, Any]:
+def run_call(func: Callable[..., Any], row: Any) -> Ran:
     """Run one call; whatever comes out of it, an exit included, becomes an outcome of plain data.
 
-    That is the seconds it took beside its pickle if that is small, ``("large", pickle,
+    That is when it was started and the seconds it took, beside its pickle if that is small, ``("large", pickle,
     buffers)`` for another result, and ``("failed", description)`` for an exception.
     """
-    start = time.perf_counter()
+    started, start = time.time(), time.perf_counter()
     try:
         result = func(**row) if type(row) is dict else func(*row)
     except BaseException as error:
-        return time.perf_counter() - start, ("failed", packed(error))
+        return started, time.perf_counter() - start, ("failed", packed(error))
     seconds = time.perf_counter() - start
     try:
         if type(result) in _wire.PLAIN:
-            return seconds, pickle.dumps(result, _wire.PROTOCOL)
+            return started, seconds, pickle.dumps(result, _wire.PROTOCOL)
         main, buffers = _wire.dump(result)
     except BaseException as error:
-        return seconds, ("failed", packed(unpicklable(error)))
+        return started, seconds, ("failed", packed(unpicklable(error)))
     if buffers or len(main) >= _wire.OUT_OF_BAND_BYTES:
-        return seconds, ("large", main, buffers)
-    return seconds, main
+        return started, seconds, ("large", main, buffers)
+    return started, seconds, main
 
 
 def unpicklable(error: BaseException) -> Exception:

@@ -302,7 +302,9 @@ class Plan:
         code = error.exit_code if isinstance(error, WorkerDiedError) else None
         blamed = WorkerDiedError(f"call {index}: {error}", code)
         blamed.index = index
-        actions.append(Save(tuple(self._give_up(FailedCall(index, blamed, str(blamed)), actions))))
+        actions.append(
+            Save(tuple(self._give_up(FailedCall(index, blamed, str(blamed), is_death=True), actions)))
+        )
 
     def _drop(self, worker: WorkerId) -> tuple[int, ...]:
         chunk = self._running.pop(worker, None)

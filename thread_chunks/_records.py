@@ -17,13 +17,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 from . import _wire
 
-_RECORD = struct.Struct("<4s8sQdQQHHI")  # and the checksum of these fields behind them
+_RECORD = struct.Struct("<4s8sQdQQHHIdII")  # and the checksum of these fields behind them
 _CRC = struct.Struct("<I")
 _RECORD_SIZE = _RECORD.size + _CRC.size
 _PART = struct.Struct("<Q")  # the length of one out-of-band buffer, before the payload
 _RECORD_MAGIC = b"\xfarec"
 
-RESULT, FAILURE, GROUP, GROUP_END = range(4)  # kinds of record
+RESULT, FAILURE, GROUP, GROUP_END, DEATH = range(5)  # kinds of record; a death is a failure, too
 
 
 class Record(NamedTuple):
@@ -37,6 +37,8 @@ class Record(NamedTuple):
     buffers: Sequence[Any] = ()
     checksum: int | None = None
     """Of main and buffers as they lie in the file, if it is known already."""
+    trace: tuple[float, int, int] = (0.0, 0, 0)
+    """When the call was started, its worker's number, the peak of its memory in KiB; zeros if not known."""
 
 
 class Group(NamedTuple):
@@ -158,7 +160,7 @@ class RecordReader:
 
     def _take_group(self, group: Group, start: int, following: int) -> int:
         """Take the results of a group that are whole, and note those that are not."""
-        indices, seconds, sizes, checksums = _wire.unpack(group.columns)
+        indices, seconds, sizes, checksums, *trace = _wire.unpack(group.columns)
         pieces = _wire.parts(group.body, sizes)
         if list(map(zlib.crc32, pieces)) == checksums.tolist():
             return self._accept(group, following)
@@ -168,8 +170,9 @@ class RecordReader:
                 self.damages.append(Damage(start, len(piece), index, is_tail=False))
             start += len(piece)
         if any(is_whole):
-            columns = [list(itertools.compress(column, is_whole)) for column in (indices, seconds, pieces)]
-            self.records.append(Group(group.code, *_wire.group(*columns)))
+            columns = indices, seconds, pieces, *trace
+            found, taken, whole, *traced = (list(itertools.compress(column, is_whole)) for column in columns)
+            self.records.append(Group(group.code, *_wire.group(found, taken, whole, traced)))
         self.end = following
         return following
 
@@ -187,6 +190,14 @@ class _Fields(NamedTuple):
     parts: int
     crc: int
     """The checksum of the payload; of a group, that of its columns."""
+    started: float
+    worker: int
+    peak: int
+
+    @property
+    def trace(self) -> tuple[float, int, int]:
+        """What is known of how the call ran."""
+        return self[-3:]
 
     def group_size(self, offset: int) -> tuple[int, int]:
         """Return the size of a group's head with its columns, and where the group ends."""
@@ -196,10 +207,14 @@ class _Fields(NamedTuple):
 
 def _read_record(file: BinaryIO, fields: _Fields) -> Record | None:
     """Read the payload of a record at the file's position; ``None`` if it is damaged."""
-    index, seconds, code, length, kind, parts, crc = fields
+    index, seconds, code, length, kind, parts, crc, *_ = fields
     if not parts:
         main = file.read(length)
-        return Record(kind, index, seconds, code, main, (), crc) if zlib.crc32(main) == crc else None
+        return (
+            Record(kind, index, seconds, code, main, (), crc, fields.trace)
+            if zlib.crc32(main) == crc
+            else None
+        )
     sizes = file.read(min(_PART.size * parts, length))
     is_whole = len(sizes) == _PART.size * parts
     lengths = [size for (size,) in _PART.iter_unpack(sizes)] if is_whole else []
@@ -210,7 +225,7 @@ def _read_record(file: BinaryIO, fields: _Fields) -> Record | None:
         file.readinto(piece)  # type: ignore[attr-defined]
     if _wire.checksum(pieces[0], pieces[1:]) != crc:
         return None
-    return Record(kind, index, seconds, code, pieces[0], pieces[1:], crc)
+    return Record(kind, index, seconds, code, pieces[0], pieces[1:], crc, fields.trace)
 
 
 def _is_record_head(data: bytes, salt: bytes) -> bool:
@@ -254,11 +269,11 @@ def record_pieces(records: Iterable[Record | Group], salt: bytes) -> list[Any]:
         if isinstance(record, Group):
             pieces += _group_pieces(record, head)
             continue
-        kind, index, seconds, code, main, buffers, crc = record
+        kind, index, seconds, code, main, buffers, crc, trace = record
         views = [memoryview(buffer).cast("B") for buffer in buffers]
         payload = [_wire.lengths(views), main, *views] if views else [main]
         crc = _wire.checksum(main, views) if crc is None else crc
-        pieces += head.of(index, seconds, code, sum(map(len, payload)), kind, len(views), crc)
+        pieces += head.of(index, seconds, code, sum(map(len, payload)), kind, len(views), crc, *trace)
         pieces += payload
     return pieces
 
@@ -278,8 +293,8 @@ class _HeadMaker:
 def _group_pieces(group: Group, head: _HeadMaker) -> Iterator[Any]:
     code, columns, body = group
     count, crc = len(columns) // _wire.COLUMN_BYTES, zlib.crc32(columns)
-    yield from head.of(count, 0.0, code, len(body), GROUP, 0, crc)
+    yield from head.of(count, 0.0, code, len(body), GROUP, 0, crc, 0.0, 0, 0)
     yield columns
     yield body
-    yield from head.of(count, 0.0, code, len(body), GROUP_END, 0, crc)
+    yield from head.of(count, 0.0, code, len(body), GROUP_END, 0, crc, 0.0, 0, 0)
     yield columns

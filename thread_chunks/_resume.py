@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ._checkpoint import (
     Checkpoint,
     HeadReader,
+    about_run,
     assemble,
     pickle_head,
     read_any,
@@ -26,7 +27,7 @@ from ._garbage import paused
 from ._identity import FunctionIdentity, call_form, explain_function, fingerprint, plain_form
 from ._log import Log
 from ._parameters import Calls, read_calls
-from ._records import FAILURE, Group, Record
+from ._records import RESULT, Group, Record
 from ._sections import Section, as_sections, joined
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
 
@@ -96,7 +97,7 @@ def _open(
 ) -> OpenedRun:  # fmt: skip
     try:
         if not log.size:
-            log.replace(pickle_head(fresh, (), plain), digest)
+            log.replace(pickle_head(fresh, (), plain), digest, about=about_run(fresh, 0))
             return OpenedRun(fresh, log, is_fresh=True)
         opened = _open_existing(log, fresh, digest, calls, on_mismatch)
         opened.warnings.extend(_changed_code(opened.checkpoint, identity))
@@ -145,11 +146,16 @@ def _open_existing(log: Log, fresh: Checkpoint, digest: bytes, calls: Calls, on_
         fresh.keep_results(saved)
         if not is_current:
             # A damaged file is set aside as evidence; another format is fully carried over.
-            log.replace(pickle_head(fresh, fresh.sections()), digest, keep_old=saved.has_gaps)
+            _write_anew(log, fresh, digest, keep_old=saved.has_gaps)
         log.hold()
         opened = OpenedRun(fresh, log)
     opened.warnings[:0] = saved.take_notes() if saved is not None else []
     return opened
+
+
+def _write_anew(log: Log, fresh: Checkpoint, digest: bytes, *, keep_old: bool) -> str | None:
+    about = about_run(fresh, fresh.done)
+    return log.replace(pickle_head(fresh, fresh.sections()), digest, about=about, keep_old=keep_old)
 
 
 def _open_mismatched(
@@ -170,7 +176,7 @@ def _open_mismatched(
         and explain_function(saved.identity(), fresh.identity()) is None
     ):
         is_lossless = _reuse(saved, fresh, calls)
-    backup = log.replace(pickle_head(fresh, fresh.sections()), digest, keep_old=not is_lossless)
+    backup = _write_anew(log, fresh, digest, keep_old=not is_lossless)
     if backup is None:
         return OpenedRun(fresh, log)
     return OpenedRun(
@@ -223,9 +229,10 @@ def fold(checkpoint: Checkpoint, log: Log, calls: Calls, records: Iterable[Recor
         contents = log.read()
         sections = HeadReader(contents.head, _RawHead).load().sections
         records = contents.records
-    results = [record for record in records if isinstance(record, Group) or record.kind != FAILURE]
+    results = [record for record in records if isinstance(record, Group) or record.kind == RESULT]
     sections += as_sections(joined(results))
-    log.replace(pickle_head(checkpoint, sections, plain), log.fingerprint)
+    about = about_run(checkpoint, checkpoint.done)
+    log.replace(pickle_head(checkpoint, sections, plain), log.fingerprint, about=about)
 
 
 def new_checkpoint(identity: FunctionIdentity, parameters: list[Any]) -> Checkpoint:

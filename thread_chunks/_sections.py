@@ -80,23 +80,28 @@ def joined(records: Iterable[Record | Group]) -> Iterator[Record | Group]:
     Record or Group
         Fewer of them, with the same results in the same order.
     """
-    small: list[tuple[int, float, bytes]] = []
-    code = 0
+    small: list[Record] = []
     for record in records:
         is_small = (
             isinstance(record, Record) and not record.buffers and len(record.main) < _wire.OUT_OF_BAND_BYTES
         )
-        if small and not (is_small and record.code == code):
-            yield Group(code, *_wire.group(*zip(*small, strict=True)))
+        if small and not (is_small and record.code == small[0].code):
+            yield _grouped(small)
             small = []
         if is_small:
             assert isinstance(record, Record)
-            code = record.code
-            small.append((record.index, record.seconds, bytes(record.main)))
+            small.append(record)
         else:
             yield record
     if small:
-        yield Group(code, *_wire.group(*zip(*small, strict=True)))
+        yield _grouped(small)
+
+
+def _grouped(small: Sequence[Record]) -> Group:
+    _, indices, seconds, codes, pickles, _, _, traces = zip(*small, strict=True)
+    return Group(
+        codes[0], *_wire.group(indices, seconds, list(map(bytes, pickles)), list(zip(*traces, strict=True)))
+    )
 
 
 def as_sections(records: Iterable[Record | Group]) -> list[Section]:
@@ -117,7 +122,7 @@ def as_sections(records: Iterable[Record | Group]) -> list[Section]:
         if isinstance(record, Group)
         else (
             record.code,
-            _wire.single(record.index, record.seconds, record.main, record.buffers),
+            _wire.single(record.index, record.seconds, record.main, record.buffers, record.trace),
             bytes(record.main),
             tuple(map(bytearray, record.buffers)),
         )

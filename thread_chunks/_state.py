@@ -19,7 +19,7 @@ from . import _wire
 from ._canonical import form
 from ._identity import FunctionIdentity, codes_differ, explain_calls, explain_function
 from ._parameters import read_calls
-from ._records import FAILURE, RESULT, Group, Record
+from ._records import DEATH, RESULT, Group, Record
 from ._sections import Section, as_sections, joined, load_result, rows
 from .errors import CheckpointDamagedWarning
 from .messages import NOT_PICKLED, Results
@@ -52,7 +52,9 @@ class RunState:
         self.index = index
         self.done = done
         self._seconds = array.array("d", [math.nan]) * len(output)
+        self._trace = _wire.traced(len(output))
         self.failures = {}
+        self._deaths: set[int] = set()
         self._key: bytes | None = None
         self._codes = [0] * len(output)
         self._dependencies: dict[str, Any] = {}
@@ -79,10 +81,34 @@ class RunState:
         """How long each call took, in seconds; ``None`` for what is missing or not known."""
         return [None if math.isnan(taken) else taken for taken in self._seconds]
 
+    @property
+    def started(self) -> list[float | None]:
+        """When each call was started, in seconds since 1970; ``None`` for what is missing or not known."""
+        return [started or None for started in self._trace[0]]
+
+    @property
+    def workers(self) -> list[int | None]:
+        """Which worker ran each call, from 0 on; ``None`` for what is missing or not known."""
+        return [worker if started else None for started, worker in zip(*self._trace[:2], strict=True)]
+
+    @property
+    def peak_memory(self) -> list[int | None]:
+        """The most memory that the process of each call held while it ran, in bytes; ``None`` if not known.
+
+        Resident memory, with the interpreter and what it had imported. Calls of a few
+        milliseconds that were run one after the other share one reading.
+        """
+        return [peak * 1024 or None for peak in self._trace[2]]
+
     # --- changing it: the checkpoint writer does, and nobody else ----------------
 
     def add_results(
-        self, indices: Sequence[int], outputs: Sequence[Any], seconds: Iterable[float], code: int
+        self,
+        indices: Sequence[int],
+        outputs: Sequence[Any],
+        seconds: Iterable[float],
+        code: int,
+        trace: Sequence[Iterable[Any]] | None = None,
     ) -> None:
         """Note the results of some calls.
 
@@ -94,32 +120,45 @@ class RunState:
             What each returned, and how long it took, NaN if that is not known.
         code
             The digest of the code that computed them.
+        trace
+            When and where each ran: three columns, as in `_wire`.
         """
+        trace = _wire.traced(len(indices), trace)
         first, count = indices[0], len(indices)
         neighbours = range(first, first + count)
         if neighbours.stop <= len(self.output) and (
             indices == neighbours or list(indices) == list(neighbours)
         ):
             # They are neighbours: nothing is done for each.
-            self._put(slice(first, first + count), count, outputs, seconds, code)
+            self._put(slice(first, first + count), count, outputs, seconds, code, trace)
         else:
-            for index, output, taken in zip(indices, outputs, seconds, strict=True):
-                self._put(slice(index, index + 1), 1, [output], [taken], code)
+            for index, output, taken, *traced in zip(indices, outputs, seconds, *trace, strict=True):
+                here = _wire.traced(1, [(each,) for each in traced])
+                self._put(slice(index, index + 1), 1, [output], [taken], code, here)
         self.index = max(self.index, 1 + (indices[-1] if isinstance(indices, range) else max(indices)))
         if self.failures:
             for index in indices:
                 self.failures.pop(index, None)
+            self._deaths.difference_update(indices)
 
     def _put(
-        self, place: slice, count: int, outputs: Sequence[Any], seconds: Iterable[float], code: int
+        self,
+        place: slice,
+        count: int,
+        outputs: Sequence[Any],
+        seconds: Iterable[float],
+        code: int,
+        trace: Sequence["array.array[Any]"],
     ) -> None:
         self.done += count - sum(self.completed[place])
         self.completed[place] = [True] * count
         self.output[place] = outputs
         self._seconds[place] = seconds if isinstance(seconds, array.array) else array.array("d", seconds)
+        for column, values in zip(self._trace, trace, strict=True):
+            column[place] = values
         self._codes[place] = [code] * count
 
-    def add_failure(self, index: int, text: str) -> None:
+    def add_failure(self, index: int, text: str, *, is_death: bool = False) -> None:
         """Note that a call failed; the next run tries it again.
 
         Parameters
@@ -128,8 +167,11 @@ class RunState:
             Which call.
         text
             The traceback.
+        is_death
+            Whether it took its process down: then it is tried last, and alone.
         """
         self.failures[index] = text
+        (self._deaths.add if is_death else self._deaths.discard)(index)
         self.index = max(self.index, index + 1)
 
     # --- pickling: every result by itself -------------------------------------------
@@ -137,7 +179,7 @@ class RunState:
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, each result pickled by itself."""
         state = dict(self.__dict__)
-        for name in ("output", "completed", "done", "_seconds", "_codes", "_notes", "_has_gaps"):
+        for name in ("output", "completed", "done", "_seconds", "_trace", "_codes", "_notes", "_has_gaps"):
             del state[name]
         if "results" not in state:
             state["results"] = self.sections()
@@ -155,8 +197,14 @@ class RunState:
         for index, is_completed in enumerate(self.completed):
             if is_completed:
                 main, buffers = _wire.dump(self.output[index])
-                records.append(Record(RESULT, index, self._seconds[index], self._codes[index], main, buffers))
+                trace = self._trace_of(index)
+                seconds, code = self._seconds[index], self._codes[index]
+                records.append(Record(RESULT, index, seconds, code, main, buffers, None, trace))
         return as_sections(joined(records))
+
+    def _trace_of(self, index: int) -> tuple[float, int, int]:
+        started, worker, peak = (column[index] for column in self._trace)
+        return started, worker, peak
 
     def with_results(self, results: Sequence[Section], plain: bytes | None = None) -> Self:
         """Return a copy that pickles with what is pickled already.
@@ -189,9 +237,11 @@ class RunState:
         """Take everything back but the results, and return those as they were pickled; 1.0.5 has none such."""
         results: Sequence[Section] | None = state.pop("results", None)
         self._plain, self._parameters = None, state.pop("parameters", [])
+        self._deaths = set()  # 1.0.5 knows none
         self.__dict__.update(state, _notes=[], _has_gaps=False)
         count = len(self._parameters) if self._plain is None else self._plain[1]
         self._seconds, self._codes = array.array("d", [math.nan]) * count, [0] * count
+        self._trace = _wire.traced(count)
         if results is None:  # release 1.0.5
             self.failures, self._key, self._dependencies = {}, None, {}
             return None
@@ -209,24 +259,27 @@ class RunState:
         """Take over what a record holds; what cannot be used is noted and counts as missing."""
         if isinstance(record, Group):
             self._take(record.code, record.columns, record.body, ())
-        elif record.kind != FAILURE:
-            self._take_result(record.index, record.seconds, record.code, bytes(record.main), record.buffers)
+        elif record.kind == RESULT:
+            main = bytes(record.main)
+            columns = _wire.single(record.index, record.seconds, main, record.buffers, record.trace)
+            self._take(record.code, columns, main, record.buffers)
         elif self._has_place(record.index):
-            self.add_failure(record.index, bytes(record.main).decode("utf-8", "replace"))
+            text = bytes(record.main).decode("utf-8", "replace")
+            self.add_failure(record.index, text, is_death=record.kind == DEATH)
 
     def _take(self, code: int, columns: bytes, body: Any, buffers: Sequence[Any]) -> None:
         """Take over a section; where one of its results cannot be used, one by one."""
-        indices, seconds, sizes, _ = _wire.unpack(columns)
+        indices, seconds, sizes, _, *trace = _wire.unpack(columns)
         pieces = _wire.parts(body, sizes)
         if not buffers and b"_make_skeleton_" not in body and max(indices) < len(self.output):
             with contextlib.suppress(BaseException):  # unpickling runs the user's code
-                self.add_results(indices, list(map(pickle.loads, pieces)), seconds, code)
+                self.add_results(indices, list(map(pickle.loads, pieces)), seconds, code, trace)
                 return
-        for index, taken, piece in zip(indices, seconds, pieces, strict=True):
-            self._take_result(index, taken, code, piece, buffers)
+        for index, taken, piece, *traced in zip(indices, seconds, pieces, *trace, strict=True):
+            self._take_result(index, taken, code, piece, buffers, traced)
 
     def _take_result(
-        self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any]
+        self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any], trace: Sequence[Any]
     ) -> None:
         if not self._has_place(index):
             return
@@ -235,7 +288,7 @@ class RunState:
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             self._note(f"the result of call {index} cannot be unpickled ({error!r}) and counts as missing")
         else:
-            self.add_results((index,), [output], (seconds,), code)
+            self.add_results((index,), [output], (seconds,), code, [(each,) for each in trace])
 
     def _has_place(self, index: int) -> bool:
         if index in range(len(self.output)):
@@ -304,7 +357,8 @@ class RunState:
         place
             Which call it is there.
         """
-        self.add_results((index,), [source.output[place]], (source._seconds[place],), source._codes[place])
+        seconds, trace = (source._seconds[place],), [(each,) for each in source._trace_of(place)]
+        self.add_results((index,), [source.output[place]], seconds, source._codes[place], trace)
 
     def keep_results(self, saved: "RunState") -> None:
         """Take over everything that a checkpoint of the same run has and this one has not.
@@ -316,7 +370,7 @@ class RunState:
         """
         if not any(self.completed):
             self.output, self.completed, self.done = saved.output, saved.completed, saved.done
-            self._seconds, self._codes = saved._seconds, saved._codes
+            self._seconds, self._trace, self._codes = saved._seconds, saved._trace, saved._codes
         else:
             for index, is_completed in enumerate(saved.completed):
                 if is_completed and not self.completed[index]:
@@ -324,6 +378,7 @@ class RunState:
         for index, text in saved.failures.items():
             if not self.completed[index]:
                 self.failures.setdefault(index, text)
+                self._deaths |= {index} & saved._deaths
         self.index = max(self.index, saved.index)
         if self._key is None:
             self._key = saved._key
@@ -334,6 +389,11 @@ class RunState:
         if self.done in {0, len(self.output)}:
             return range(len(self.output) - self.done)
         return [index for index, is_completed in enumerate(self.completed) if not is_completed]
+
+    @property
+    def deadly(self) -> Sequence[int]:
+        """The calls without a result that took their process down when they were last tried."""
+        return sorted(index for index in self._deaths if not self.completed[index])
 
     def completed_results(self) -> Results | None:
         """Return the calls that have a result, or ``None`` if there is none.

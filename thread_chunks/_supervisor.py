@@ -78,10 +78,17 @@ class Crew:
     durable: bool
     grace: float
 
-    def joined(self, supervisor: "pykka.ActorRef[Any]") -> JoinRun:
-        """Return what each worker is told at the start."""
+    def joined(self, supervisor: "pykka.ActorRef[Any]", number: int) -> JoinRun:
+        """Return what a worker is told at the start."""
         return JoinRun(
-            supervisor, self.func, self.pickled, self.threads, self.timeout, self.durable, self.grace
+            supervisor,
+            self.func,
+            self.pickled,
+            self.threads,
+            self.timeout,
+            self.durable,
+            self.grace,
+            number,
         )
 
 
@@ -173,9 +180,8 @@ class Supervisor(Actor):
 
     def _start_run(self) -> None:
         log.debug("%d calls for %d workers", len(self._plan.missing), len(self._workers))
-        join = self._crew.joined(self.actor_ref)
-        for worker in tuple(self._workers):
-            self._tell(worker, join)
+        for number, worker in enumerate(tuple(self._workers)):
+            self._tell(worker, self._crew.joined(self.actor_ref, number))
         self._act(self._plan.start())
 
     def _stop_run(self, *, kill: bool) -> None:

@@ -25,7 +25,7 @@ from ._checkpoint import Checkpoint
 from ._identity import FunctionIdentity
 from ._log import Log
 from ._parameters import Calls
-from ._records import FAILURE, RESULT, Group, Record
+from ._records import DEATH, FAILURE, RESULT, Group, Record
 from ._resume import fold, new_checkpoint, open_run
 from .errors import CheckpointFailedWarning, RunStoppedError
 from .messages import (
@@ -136,13 +136,13 @@ class CheckpointWriter(Actor):
     def _open(self, *, with_results: bool) -> CheckpointOpened:
         if self._path is None:
             self._checkpoint = new_checkpoint(self._identity, self._parameters)
-            return CheckpointOpened(range(len(self._calls)), 0, None, ())
+            return CheckpointOpened(range(len(self._calls)), 0, None, (), ())
         opened = open_run(self._path, self._identity, self._parameters, self._calls, self._on_mismatch)
         self._checkpoint, self._log = opened.checkpoint, opened.log
         self._raw = [] if opened.is_fresh else None
         results = self._checkpoint.completed_results() if with_results else None
         missing, done = self._checkpoint.missing, self._checkpoint.done
-        return CheckpointOpened(missing, done, results, tuple(opened.warnings))
+        return CheckpointOpened(missing, done, results, self._checkpoint.deadly, tuple(opened.warnings))
 
     def _queue(self, message: SaveResults) -> None:
         if not self._waiting:
@@ -201,19 +201,21 @@ class CheckpointWriter(Actor):
         """Note an outcome in the checkpoint."""
         assert self._checkpoint is not None
         if isinstance(outcome, FailedCall):
-            self._checkpoint.add_failure(outcome.index, outcome.traceback)
+            self._checkpoint.add_failure(outcome.index, outcome.traceback, is_death=outcome.is_death)
         else:
-            self._checkpoint.add_results(*outcome[:3], self._identity.code)
+            self._checkpoint.add_results(*outcome[:3], self._identity.code, outcome.trace)
 
     def _record(self, outcome: Outcome) -> Record | Group:
         """Return what is written of an outcome."""
         if isinstance(outcome, FailedCall):
-            return Record(FAILURE, outcome.index, 0.0, 0, outcome.traceback.encode("utf-8", "replace"))
+            kind = DEATH if outcome.is_death else FAILURE
+            return Record(kind, outcome.index, 0.0, 0, outcome.traceback.encode("utf-8", "replace"))
         code, (columns, body, buffers) = self._identity.code, outcome.pickled
         if len(outcome.indices) > 1:
             return Group(code, columns, body)
-        checksum = _wire.unpack(columns)[3][0]
-        return Record(RESULT, outcome.indices[0], outcome.seconds[0], code, body, buffers, checksum)
+        (index,), (seconds,), _, (checksum,), *trace = _wire.unpack(columns)
+        (started,), (worker,), (peak,) = trace
+        return Record(RESULT, index, seconds, code, body, buffers, checksum, (started, worker, peak))
 
     def _close(self) -> CheckpointClosed | None:
         """Save what waits, and release the file."""

@@ -88,6 +88,8 @@ class Results(NamedTuple):
     """How long each took."""
     pickled: Pickled
     """The same as their worker pickled it."""
+    trace: Sequence[Sequence[Any]] | None = None
+    """When and where each ran, and its peak memory: three columns, as in `_wire`; ``None`` if not known."""
 
 
 class FailedCall(NamedTuple):
@@ -99,6 +101,8 @@ class FailedCall(NamedTuple):
     """What it raised, its remote traceback as the ``__cause__``."""
     traceback: str
     """The worker's traceback as text."""
+    is_death: bool = False
+    """Whether it took its worker's process down."""
 
 
 Outcome: TypeAlias = Results | FailedCall
@@ -154,6 +158,8 @@ class JoinRun:
     """Whether results will be saved, and so must be pickled."""
     grace: float = 2.0
     """Seconds that a child which was told to stop has to end by itself before it is killed."""
+    number: int = 0
+    """The number of the worker in this run, from 0 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +269,8 @@ class CheckpointOpened:
     """How many calls were saved before."""
     results: Results | None
     """Those, not pickled, if there are any and they are wanted."""
+    deadly: Sequence[int]
+    """Those of the missing that took their process down when they were last tried."""
     warnings: tuple[Warning, ...]
     """What the caller should be warned of."""
 

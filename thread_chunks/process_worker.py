@@ -100,6 +100,8 @@ class ProcessWorker(Worker):
         outcome = self._run_in_child(func, Call(0, args, kwargs), durable=False)
         if isinstance(outcome, FailedCall):
             raise outcome.exception
+        if outcome.trace is not None:
+            self._peak = max(self._peak, outcome.trace[2][0])
         return outcome.outputs[0]
 
     @property
@@ -185,6 +187,7 @@ class ProcessWorker(Worker):
                 chunk.rows,
                 chunk.lease,
                 durable=run.durable,
+                worker=run.number,
                 stops_at_failure=chunk.stops_at_failure,
             )
             for outcomes, is_last, returned, moved in batches:
@@ -211,7 +214,10 @@ class ProcessWorker(Worker):
         try:
             child = self._loaded_child(func)
             rows = 0, [call.kwargs or call.args]
-            for outcomes, *_ in child.run((call.index,), rows, _NO_LEASE, timeout=timeout, durable=durable):
+            number = 0 if run is None else run.number
+            for outcomes, *_ in child.run(
+                (call.index,), rows, _NO_LEASE, timeout=timeout, durable=durable, worker=number
+            ):
                 if outcomes:
                     outcome = outcomes[0]
         except UnreadableError as error:

@@ -84,6 +84,7 @@ class Worker(Actor):
         self._func = func
         self._run: JoinRun | None = None
         self._death: WorkerDiedError | None = None
+        self._peak = 0  # of the memory of the call that is carried out, in KiB; 0 if not known
 
     # --- what users override and call -----------------------------------------
 
@@ -240,7 +241,7 @@ class Worker(Actor):
 
     def _outcome(self, call: Call) -> Outcome:
         """Run one call through `execute`; only the death of the worker's process gets past."""
-        start = time.perf_counter()
+        self._peak, started, start = 0, time.time(), time.perf_counter()
         try:
             if self._func is None:
                 msg = "this worker holds no function: pass func, or start the actor with one"
@@ -251,15 +252,17 @@ class Worker(Actor):
                 raise
             return failed_call(call.index, error)
         seconds = time.perf_counter() - start
+        trace = started, 0 if self._run is None else self._run.number, self._peak
+        columns = [(each,) for each in trace]
         if self._run is None or not self._run.durable:
-            return Results((call.index,), [output], (seconds,), NOT_PICKLED)
+            return Results((call.index,), [output], (seconds,), NOT_PICKLED, columns)
         try:
             main, buffers = _wire.dump(output)
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             return failed_call(call.index, _outcome.unpicklable(error))
         copies = list(map(bytearray, buffers))  # the next call may write into the same memory
-        columns = _wire.single(call.index, seconds, main, copies)
-        return Results((call.index,), [output], (seconds,), Pickled(columns, main, copies))
+        pickled = Pickled(_wire.single(call.index, seconds, main, copies, trace), main, copies)
+        return Results((call.index,), [output], (seconds,), pickled, columns)
 
 
 class ThreadWorker(Worker):

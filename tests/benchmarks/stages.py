@@ -20,6 +20,7 @@ from facts import facts
 from race import DISK
 
 from thread_chunks import _by_value, _child, _child_process, _wire
+from thread_chunks._format import About
 from thread_chunks._identity import fingerprint, identify, plain_form
 from thread_chunks._log import Log
 from thread_chunks._parameters import read_calls
@@ -40,12 +41,12 @@ def main() -> None:
     identity = identify(add)
     sent = [_by_value.dump((chunk, calls.rows_of(chunk))) for chunk in CHUNKS]
     outcomes = [run(*each) for each in sent]
-    messages = [list(_child.grouped(*columns)) for columns in outcomes]
+    messages = [joined(*columns) for columns in outcomes]
     received = [results(chunk, message) for chunk, message in zip(CHUNKS, messages, strict=True)]
     checkpoint = new_checkpoint(identity, parameters)
     with tempfile.TemporaryDirectory(dir=DISK) as folder:
         log = Log(os.path.join(folder, "stages.pkl"))
-        log.replace(b"head", bytes(32))
+        log.replace(b"head", bytes(32), about=About())
         groups = [Group(0, *each.pickled[:2]) for each in received]
         stages: list[tuple[str, str, Callable[[], object]]] = [
             ("script", "read and copy the parameter list", lambda: read_calls(parameters)),
@@ -61,7 +62,7 @@ def main() -> None:
                 lambda: [list(_wire.unflat(*pickle.loads(main)[1])) for main, _ in sent],
             ),
             ("child", "run the calls and pickle each result", lambda: [run(*each) for each in sent]),
-            ("child", "join the results into groups", lambda: [list(_child.grouped(*c)) for c in outcomes]),
+            ("child", "join the results into groups", lambda: [joined(*columns) for columns in outcomes]),
             ("worker", "unpickle the results", lambda: list(map(results, CHUNKS, messages))),
             ("writer", "note them in the checkpoint", lambda: note(checkpoint, received)),
             ("writer", "append them, with fsync", lambda: append(log, groups)),
@@ -78,8 +79,13 @@ def run(main: bytes, buffers: Any) -> Any:
     """Run a chunk as the child's main thread does; return what its sender would find."""
     runner = _child.Runner(SimpleQueue(), _child.Outbox())
     runner.func = add
-    runner.chunk(main, buffers, 1e9, stops_at_failure=True)
+    runner.chunk(main, buffers, 1e9, stops_at_failure=True, worker=0)
     return runner.outbox.take(0)
+
+
+def joined(indices: Any, started: Any, seconds: Any, peaks: Any, items: Any) -> list[Any]:
+    """Join the results of a chunk as the sender of its child does."""
+    return list(_child.Message(indices, started, seconds, peaks, items, 0).parts())
 
 
 def results(chunk: range, message: list[Any]) -> Results:
@@ -93,7 +99,7 @@ def results(chunk: range, message: list[Any]) -> Results:
 def note(checkpoint: Any, received: list[Results]) -> None:
     """Note results as the writer does."""
     for made in received:
-        checkpoint.add_results(made.indices, made.outputs, made.seconds, 0)
+        checkpoint.add_results(made.indices, made.outputs, made.seconds, 0, made.trace)
 
 
 def append(log: Log, groups: list[Group]) -> None:

@@ -673,10 +673,23 @@ def test_records_are_accepted_when_they_are_out_of_order(sweep: Sweep) -> None:
 
 def sealed(data: bytes, **changes: int) -> bytes:
     """Change fields of the second record's head and set its checksum right."""
-    names = ("magic", "mark", "index", "seconds", "code", "length", "kind", "parts", "crc")
+    names = (
+        "magic",
+        "mark",
+        "index",
+        "seconds",
+        "code",
+        "length",
+        "kind",
+        "parts",
+        "crc",
+        "started",
+        "worker",
+        "peak",
+    )
     at = starts(data)[1]
-    fields = dict(zip(names, struct.unpack_from("<4s8sQdQQHHI", data, at), strict=True)) | changes
-    head = struct.pack("<4s8sQdQQHHI", *fields.values())
+    fields = dict(zip(names, struct.unpack_from("<4s8sQdQQHHIdII", data, at), strict=True)) | changes
+    head = struct.pack("<4s8sQdQQHHIdII", *fields.values())
     salt, _, _ = header_of(data)
     head += struct.pack("<I", zlib.crc32(head, zlib.crc32(salt)))
     return data[:at] + head + data[at + len(head) :]
@@ -793,7 +806,7 @@ def test_file_is_left_alone_when_its_head_is_of_a_newer_pickle_protocol(sweep: S
     head = data[HEADER_SIZE : HEADER_SIZE + size]
     assert head[:2] == b"\x80\x05"
     head = b"\x80\x7f" + head[2:]
-    sweep.put(_format.header_bytes(salt, fingerprint, head) + head)
+    sweep.put(_format.header_bytes(salt, fingerprint, head, _format.About()) + head)
     sweep.expect_refused(CheckpointVersionError)
 
 
@@ -1045,7 +1058,7 @@ def _places(data: bytes, path: Path) -> dict[int, tuple[int, int]]:
     for each in contents.records:
         size = sum(map(len, _records.record_pieces([each], contents.header.salt)))
         if isinstance(each, Group):
-            indices, _, sizes, _ = _wire.unpack(each.columns)
+            indices, _, sizes, *_ = _wire.unpack(each.columns)
             begin = offset + RECORD_HEAD + len(each.columns)
             for index, length in zip(indices, sizes, strict=True):
                 places[index] = (begin, begin + length)

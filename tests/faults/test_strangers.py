@@ -107,7 +107,7 @@ def header_of(path: Path) -> _format.Header:
 def trapped_head(trace: Path, fingerprint: bytes) -> bytes:
     """Return a whole file of our format whose head is the trap."""
     head = pickle.dumps(Trap(trace))
-    return _format.header_bytes(secrets.token_bytes(16), fingerprint, head) + head
+    return _format.header_bytes(secrets.token_bytes(16), fingerprint, head, _format.About()) + head
 
 
 def legacy(trace: Path) -> bytes:

@@ -1,0 +1,123 @@
+"""When, where and in how much memory each call ran: what the checkpoint tells of it."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thread_chunks import (
+    Checkpoint,
+    CheckpointRestartedWarning,
+    Chunker,
+    ProcessWorker,
+    ThreadWorker,
+    chunk,
+    config,
+)
+from thread_chunks.worker import Worker
+
+MEBIBYTE = 1 << 20
+
+
+class Doubling(ProcessWorker):
+    """Carries calls out by itself, in its child."""
+
+    def execute(self, func: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Double the result."""
+        return 2 * super().execute(func, *args, **kwargs)
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, Doubling, ThreadWorker])
+@pytest.mark.parametrize("fold_bytes", [0, config.fold_bytes], ids=["records", "folded"])
+def test_checkpoint_tells_when_and_where_each_call_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: type[Worker], fold_bytes: int
+) -> None:
+    """Under every kind of worker, in records and folded: start, seconds and worker are those of the call."""
+    monkeypatch.setattr(config, "fold_bytes", fold_bytes)
+    path = tmp_path / "a.pkl"
+
+    def run(number: int) -> tuple[float, int]:
+        Path(tmp_path, str(number)).touch()
+        while number < 2 and not Path(tmp_path, str(1 - number)).exists():  # the first two on two workers
+            time.sleep(0.001)
+        return time.time(), os.getpid()
+
+    before = time.time()
+    outputs = chunk(run, [[number] for number in range(20)], chunk_size=2, worker=worker, path=path)
+    checkpoint = Checkpoint.load(path)
+    outputs = [output[:2] for output in outputs]
+    for (ended, _), started, seconds in zip(outputs, checkpoint.started, checkpoint.seconds, strict=True):
+        assert started is not None
+        assert seconds is not None
+        assert before <= started <= ended
+        assert started + seconds >= ended - 0.01
+    assert set(checkpoint.workers) == {0, 1}
+    assert checkpoint.workers[0] != checkpoint.workers[1]
+    if worker is not ThreadWorker:
+        processes = {number: pid for number, (_, pid) in zip(checkpoint.workers, outputs, strict=True)}
+        assert [processes[number] for number in checkpoint.workers] == [pid for _, pid in outputs]
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, Doubling])
+def test_checkpoint_tells_the_peak_of_each_call(tmp_path: Path, worker: type[Worker]) -> None:
+    """A call that used much memory and gave it back is told from those before and behind it; only Linux can."""
+    path = tmp_path / "a.pkl"
+
+    def use(mebibytes: int) -> int:
+        time.sleep(0.02)
+        return len(b"x" * (mebibytes * MEBIBYTE)) // MEBIBYTE
+
+    chunk(use, [[1], [200], [2], [100], [1]], chunk_size=1, worker=worker, path=path)
+    peaks = Checkpoint.load(path).peak_memory
+    if not os.path.exists("/proc/self/clear_refs"):
+        assert peaks == [None] * 5
+        return
+    small = [peaks[0], peaks[2], peaks[4]]
+    assert all(peak is not None and MEBIBYTE < peak < 100 * MEBIBYTE for peak in small)
+    assert peaks[1] is not None
+    assert peaks[3] is not None
+    assert 200 * MEBIBYTE < peaks[1] < 300 * MEBIBYTE
+    assert 100 * MEBIBYTE < peaks[3] < 200 * MEBIBYTE
+
+
+def test_checkpoint_knows_no_peak_of_calls_in_threads(tmp_path: Path) -> None:
+    """Calls in threads share one process: nothing is made up for them, nor for calls without a result."""
+    path = tmp_path / "a.pkl"
+
+    def invert(number: int) -> float:
+        return 1 / number
+
+    chunk(invert, [[1], [0]], chunk_size=1, worker=ThreadWorker, path=path, on_error="return")
+    checkpoint = Checkpoint.load(path)
+    assert checkpoint.peak_memory == [None, None]
+    assert checkpoint.started[0] is not None
+    assert checkpoint.workers == [0, None]
+    assert checkpoint.started[1] is checkpoint.seconds[1] is None
+
+
+def test_trace_stays_with_its_call_when_results_are_carried_over(tmp_path: Path) -> None:
+    """Reused, resumed and saved by hand, a result keeps when and where it was computed."""
+    path = tmp_path / "a.pkl"
+    chunk(abs, [[-1], [2], [-3]], path=path)
+    first = Checkpoint.load(path)
+    with pytest.warns(CheckpointRestartedWarning, match="2 results were carried over"):
+        chunk(abs, [[-3], [5], [-1]], path=path, on_mismatch="reuse")
+    second = Checkpoint.load(path)
+    for now, was in ((0, 2), (2, 0)):
+        assert second.started[now] == first.started[was] is not None
+        assert second.workers[now] == first.workers[was]
+        assert second.peak_memory[now] == first.peak_memory[was]
+    second.save()
+    again = Checkpoint.load(path)
+    assert again.started == second.started
+    assert again.workers == second.workers
+
+
+def test_worker_keeps_its_number_in_a_run_of_a_chunker(tmp_path: Path) -> None:
+    """The numbers of a run's workers are its own: from 0 on, whoever started them."""
+    with Chunker(abs, chunk_size=3) as chunker:
+        chunker([[-1]] * 30)
+        chunker([[-1]], path=tmp_path / "a.pkl")
+    assert Checkpoint.load(tmp_path / "a.pkl").workers == [0]
