@@ -16,7 +16,17 @@ MODULES = [name for name in TREES if name != "__init__"]
 FLOORS = [
     {"_late", "_wire", "_code", "_cpus", "_garbage"},
     {"errors", "config", "messages", "_outcome"},
-    {"_parameters", "_canonical", "_records", "_child", "_by_value", "_policy", "_actor"},
+    {
+        "_parameters",
+        "_canonical",
+        "_records",
+        "_child",
+        "_by_value",
+        "_policy",
+        "_queue",
+        "_memory",
+        "_actor",
+    },
     {"_identity", "_format", "_sections"},
     {"_state", "_log"},
     {"_checkpoint"},
@@ -113,7 +123,7 @@ def test_rooms_that_are_named_exist() -> None:
 
 def test_plan_imports_only_the_protocol_config_and_errors() -> None:
     """The plan is pure policy: it knows no actors, no threads and no clock."""
-    assert USES["_plan"] <= {"messages", "config", "errors", "_policy"}
+    assert USES["_plan"] <= {"messages", "config", "errors", "_policy", "_queue", "_memory"}
     assert USES["_policy"] <= {"messages", "config", "errors"}
     for name in ("_plan", "_policy"):
         assert others(TREES[name]) <= {"collections", "dataclasses", "typing", "math", "itertools"}

@@ -8,8 +8,10 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from thread_chunks import RunStoppedError, WorkerDiedError, config
-from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save, _Chunk, _Queue
+from thread_chunks._memory import to_bytes
+from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save
 from thread_chunks._policy import RestartPolicy, RunPolicy
+from thread_chunks._queue import Chunk, Queue
 from thread_chunks.messages import FailedCall, Outcome, Pickled, Results
 
 KILLED = WorkerDiedError("the worker process was killed by SIGKILL", -9)
@@ -38,8 +40,8 @@ def begun(calls: int, workers: str = "a", policy: RunPolicy | None = None) -> tu
     return plan, actions
 
 
-def handed_out(actions: Iterable[Action]) -> list[tuple[object, tuple[int, ...]]]:
-    return [(action.worker, tuple(action.indices)) for action in actions if isinstance(action, HandOut)]
+def handed_out(actions: Iterable[Action]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(str(action.worker), tuple(action.indices)) for action in actions if isinstance(action, HandOut)]
 
 
 def ends(actions: Iterable[Action]) -> list[BaseException | None]:
@@ -329,6 +331,160 @@ def test_plan_does_not_retry_when_it_is_stopping() -> None:
     assert [failed.index for failed in given_up(plan.calls_finished("a", [raised(0)], is_last=True))] == [0]
 
 
+# --- calls that need more room than others ---------------------------------------------------------
+
+
+def test_plan_tries_deadly_calls_last_and_alone() -> None:
+    """Calls that took their process down in an earlier run wait for all others, and run beside nobody."""
+    plan = Plan(range(4), RunPolicy(), 2, deadly=(0, 2))
+    actions = plan.start() + plan.worker_ready("a") + plan.worker_ready("b")
+    assert handed_out(actions) == [("a", (1,)), ("b", (3,))]
+    assert handed_out(finish(plan, "a", [1])) == []
+    assert handed_out(finish(plan, "b", [3])) == [("a", (0,))]
+    assert handed_out(finish(plan, "a", [0])) == [("b", (2,))]
+    assert ends(finish(plan, "b", [2])) == [None]
+
+
+def test_plan_tries_a_deadly_call_alone_when_it_is_the_only_one() -> None:
+    """A run whose missing calls are all deadly goes through them one by one."""
+    plan = Plan([7], RunPolicy(), 2, deadly=(7,))
+    assert handed_out(plan.start() + plan.worker_ready("a") + plan.worker_ready("b")) == [("a", (7,))]
+
+
+def test_plan_tries_a_killed_call_with_half_as_many_neighbours_until_it_is_alone() -> None:
+    """A call that was killed, as for memory, gets more room each time; only alone it is to blame in the end."""
+    plan, actions = begun(20, "abcdefgh", RunPolicy(one_by_one=True, restart=RestartPolicy(call_restarts=1)))
+    assert len(handed_out(actions)) == 8
+    running = dict(handed_out(actions))
+    worker, others = "a", list("bcdefgh")
+    for neighbours in (3, 1, 0):
+        actions = plan.worker_died(worker, KILLED, 0.0)
+        while not handed_out(actions):
+            assert given_up(actions) == []
+            assert len(others) > neighbours
+            other = others.pop()
+            actions = finish(plan, other, running[other])
+        assert len(others) == neighbours
+        ((worker, indices),) = handed_out(actions)
+        assert indices == (0,)
+    assert [failed.index for failed in given_up(plan.worker_died(worker, KILLED, 0.0))] == [0]
+
+
+def test_plan_lets_nobody_join_a_killed_call_beyond_its_neighbours() -> None:
+    """While it runs again no further call is started; once it ended all workers are used again."""
+    plan, _ = begun(9, "ab", RunPolicy(one_by_one=True))
+    assert handed_out(plan.worker_died("a", KILLED, 0.0)) == []
+    ((worker, indices),) = handed_out(finish(plan, "b", [1]))
+    assert indices == (0,)
+    assert {index for _, (index,) in handed_out(finish(plan, worker, [0]))} == {2, 3}
+
+
+def test_plan_tries_a_crashed_call_beside_all_others() -> None:
+    """A crash is not for memory: its call needs no more room than any other."""
+    plan, _ = begun(9, "ab", RunPolicy(one_by_one=True))
+    crash = WorkerDiedError("the worker process was killed by SIGSEGV", -11)
+    assert handed_out(plan.worker_died("a", crash, 0.0)) == [("a", (0,))]
+
+
+def test_failure_of_a_call_that_took_its_process_down_says_so() -> None:
+    """So the next run knows to try it last."""
+    plan, _ = begun(1, policy=RunPolicy(restart=RestartPolicy(call_restarts=0)))
+    (failed,) = given_up(plan.worker_died("a", KILLED, 0.0))
+    assert failed.is_death
+    plan, _ = begun(1)
+    (failed,) = given_up(plan.calls_finished("a", [raised(0)], is_last=True))
+    assert not failed.is_death
+
+
+# --- memory -----------------------------------------------------------------------------------------
+
+GIB = 1 << 30
+
+
+def limited(limit: int, workers: str, **resident: int) -> tuple[Plan, list[Action]]:
+    """Start a run of calls that go out one by one under a limit of memory."""
+    plan = Plan(range(9), RunPolicy(one_by_one=True, max_memory=limit), len(workers))
+    actions = plan.memory_measured(resident) + plan.start()
+    for worker in workers:
+        actions += plan.worker_ready(worker)
+    return plan, actions
+
+
+def peaked(index: int, peak: int) -> Results:
+    return returned(index)._replace(trace=([0.0], [0], [peak // 1024]))
+
+
+def test_plan_starts_no_call_while_memory_and_the_largest_growth_would_pass_the_limit() -> None:
+    """What a finished call needed is what the next one may need; room for it must be there."""
+    plan, actions = limited(4 * GIB, "ab", a=GIB, b=GIB)
+    assert len(handed_out(actions)) == 2, "nothing is known yet"
+    plan.memory_measured({"a": GIB, "b": GIB})
+    # It held 2.5 GiB, so one call grows by 1.5: two of them, and what the workers held, are 5 GiB.
+    assert handed_out(plan.calls_finished("a", [peaked(0, 5 * GIB // 2)], is_last=True)) == []
+    assert handed_out(finish(plan, "b", [1])) == [("a", (2,))]
+
+
+def test_plan_counts_what_running_calls_may_still_need() -> None:
+    """A call that was just started has not grown yet: room is kept for it all the same."""
+    plan, _ = limited(4 * GIB, "abc", a=0, b=0, c=0)
+    plan.memory_measured({"a": GIB, "b": 0, "c": 0})
+    assert handed_out(plan.calls_finished("a", [peaked(0, GIB)], is_last=True)) == [("a", (3,))]
+    assert handed_out(plan.memory_measured({"a": 2 * GIB, "b": 2 * GIB, "c": 0})) == []
+    assert handed_out(plan.calls_finished("c", [peaked(2, 0)], is_last=True)) == []
+
+
+def test_plan_always_runs_one_call_whatever_it_needs() -> None:
+    """A limit that no call can keep slows a run down to one at a time, and never stops it."""
+    plan, actions = limited(1, "ab", a=GIB, b=GIB)
+    assert handed_out(actions) == [("a", (0,))]
+    calls = list(range(1, 9))
+    first = peaked(0, 2 * GIB)
+    actions = plan.calls_finished("a", [first], is_last=True) + plan.results_saved([first])
+    while calls:
+        ((worker, indices),) = handed_out(actions)
+        assert indices == (calls.pop(0),)
+        actions = finish(plan, worker, indices)
+    assert ends(actions) == [None]
+
+
+def test_plan_starts_calls_again_when_memory_was_given_back() -> None:
+    """What is measured later counts, without any call having ended."""
+    plan, _ = limited(4 * GIB, "ab", a=2 * GIB, b=GIB)
+    assert handed_out(plan.calls_finished("a", [peaked(0, 3 * GIB)], is_last=True)) == []
+    assert handed_out(plan.memory_measured({"a": 3 * GIB, "b": GIB})) == []
+    assert handed_out(plan.memory_measured({"a": GIB, "b": GIB})) == [("a", (2,))]
+
+
+def test_plan_learns_of_growth_from_running_calls() -> None:
+    """The first calls are not over yet, and it shows already what one needs."""
+    plan, _ = limited(3 * GIB, "abc", a=0, b=0, c=0)
+    assert handed_out(plan.memory_measured({"a": GIB, "b": 0, "c": 0})) == []
+    assert handed_out(finish(plan, "c", [2])) == [("c", (3,))]
+    assert handed_out(plan.memory_measured({"a": 2 * GIB, "b": 0, "c": 0})) == []
+    assert handed_out(finish(plan, "c", [3])) == []
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"),
+    [
+        (1, 1), (5 * GIB, 5 * GIB), ("7", 7), ("8 GB", 8 * 10**9), ("8GB", 8 * 10**9), ("1.5 GiB", 3 * GIB // 2),
+        ("500 MB", 5 * 10**8), ("2k", 2000), ("2 KiB", 2048), (" 1 tb ", 10**12), ("3B", 3), (".5 gib", GIB // 2),
+    ],
+)  # fmt: skip
+def test_to_bytes_reads_what_people_write(amount: object, expected: int) -> None:
+    """Numbers, and numbers with the units of everyday use, of thousands and of 1024."""
+    assert to_bytes(amount) == expected
+
+
+@pytest.mark.parametrize(
+    "amount", [0, -1, 1.5, True, "", "8 XB", "GB", "-1 GB", "0", "8 GB please", None, [1], "1e9", "i", "3 iB"]
+)
+def test_to_bytes_refuses_anything_else_and_shows_how_to_write_it(amount: object) -> None:
+    """An amount that could be meant otherwise is no amount."""
+    with pytest.raises(ValueError, match=r'max_memory must be .*"8 GB"'):
+        to_bytes(amount)
+
+
 # --- workers that die -------------------------------------------------------------------
 
 
@@ -478,7 +634,7 @@ def test_plan_hands_nothing_to_a_stopped_worker_when_its_last_message_comes_late
 
 def test_chunk_takes_its_calls_in_order_and_gives_them_back_from_the_end() -> None:
     """A worker ends its calls from the front, in groups of any size, and hands back from the end."""
-    chunk = _Chunk(range(10, 20))
+    chunk = Chunk(range(10, 20))
     assert chunk.take((10,))
     assert chunk.take([11, 12, 13])
     assert tuple(chunk.give_back((18, 19))) == (18, 19)
@@ -495,7 +651,7 @@ def test_chunk_takes_its_calls_in_order_and_gives_them_back_from_the_end() -> No
 )
 def test_chunk_ignores_outcomes_that_are_not_the_next(indices: tuple[int, ...]) -> None:
     """What is stale, out of order or of another chunk is not taken, and nothing of it counts."""
-    chunk = _Chunk((10, 11, 12, 13))
+    chunk = Chunk((10, 11, 12, 13))
     assert not chunk.take(indices)
     assert (tuple(chunk.left), chunk.finished) == ((10, 11, 12, 13), 0)
 
@@ -505,12 +661,12 @@ def test_chunk_ignores_outcomes_that_are_not_the_next(indices: tuple[int, ...]) 
 )
 def test_chunk_gives_nothing_back_that_is_not_its_end(indices: tuple[int, ...]) -> None:
     """Calls that a worker cannot hand back, because they are over or not the last, stay with it."""
-    chunk = _Chunk((10, 11, 12, 13))
+    chunk = Chunk((10, 11, 12, 13))
     assert tuple(chunk.give_back(indices)) == ()
     assert tuple(chunk.left) == (10, 11, 12, 13)
 
 
-def emptied(queue: _Queue, sizes: Iterable[int]) -> list[int]:
+def emptied(queue: Queue, sizes: Iterable[int]) -> list[int]:
     """Take everything out of a queue, and check each time that it was some, and no more than asked for."""
     order: list[int] = []
     for size in sizes:
@@ -528,7 +684,7 @@ def test_queue_gives_what_was_handed_back_first_then_the_rest_then_what_is_tried
     count: int, taken: int, data: st.DataObject
 ) -> None:
     """Calls keep their order: handed back ones before all others, those to be tried again behind all others."""
-    queue = _Queue(range(100, 100 + count))
+    queue = Queue(range(100, 100 + count))
     sizes = data.draw(st.lists(st.integers(1, 9), min_size=count + 20))
     begun = list(queue.take(taken)) if taken and count else []
     back = data.draw(st.integers(0, len(begun)))
@@ -544,7 +700,7 @@ def test_queue_gives_what_was_handed_back_first_then_the_rest_then_what_is_tried
 
 def test_queue_puts_what_comes_back_last_before_what_came_back_earlier() -> None:
     """Whatever was handed back is in front of all that waits, in its own order, also when more comes back later."""
-    queue = _Queue([7, 8, 9])
+    queue = Queue([7, 8, 9])
     queue.give_back((3, 4))
     queue.put(0)
     queue.give_back((1, 2))
@@ -553,11 +709,11 @@ def test_queue_puts_what_comes_back_last_before_what_came_back_earlier() -> None
 
 def test_queue_hands_out_slices_of_what_is_missing() -> None:
     """A run that begins from nothing takes no list of its calls apart: parts of a range are ranges."""
-    queue = _Queue(range(10**12))
+    queue = Queue(range(10**12))
     assert queue.take(3) == range(3)
     assert queue.take(10**9) == range(3, 3 + 10**9)
     assert len(queue) == 10**12 - 10**9 - 3
-    assert tuple(_Queue([4, 5, 9]).take(2)) == (4, 5)
+    assert tuple(Queue([4, 5, 9]).take(2)) == (4, 5)
 
 
 # --- anything, in any order ------------------------------------------------------------
@@ -570,6 +726,7 @@ class World:
     calls: int
     count: int
     policy: RunPolicy
+    deadly: frozenset[int] = frozenset()
     now: float = 0.0
     joined: set[str] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
@@ -582,7 +739,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.workers = [f"worker {number}" for number in range(self.count)]
-        self.plan = Plan(range(self.calls), self.policy, self.count)
+        self.plan = Plan(range(self.calls), self.policy, self.count, sorted(self.deadly))
         self.watch(self.plan.start())
 
     def watch(self, actions: list[Action]) -> None:
@@ -616,6 +773,13 @@ class World:
         assert len(set(indices)) == len(indices)
         assert not set(indices) & set(busy), "a call runs twice at once"
         assert not set(indices) & set(over), "a call was run again after it had ended"
+        if self.deadly & set(indices):
+            assert not busy, "a deadly call has neighbours"
+            assert len(indices) == 1
+            assert set(range(self.calls)) - set(over) <= self.deadly, (
+                "a deadly call did not wait for all others"
+            )
+        assert not self.deadly & set(busy), "a deadly call got a neighbour"
         waiting = sum(len(results.indices) for results in self.unsaved)
         assert waiting <= self.policy.backlog_bytes, "a call was started ahead of a slow disk"
         self.running[worker] = indices
@@ -683,6 +847,10 @@ class World:
             self.running.pop(worker, None)
             self.watch(self.plan.worker_stopped(worker))
 
+    def measure(self, *sizes: int) -> None:
+        """Tell how much memory some workers hold."""
+        self.watch(self.plan.memory_measured(dict(zip(self.workers, sizes, strict=False))))
+
     def save(self, count: int) -> None:
         """Make some results durable."""
         done, self.unsaved = self.unsaved[:count], self.unsaved[count:]
@@ -710,6 +878,7 @@ STEPS = st.one_of(
     st.tuples(st.just("stray"), st.integers(0, 3), st.integers(1, 3)),
     st.tuples(st.just("die"), st.integers(0, 3), st.sampled_from([0.0, 1.0, 100.0])),
     st.tuples(st.just("save"), st.integers(1, 9)),
+    st.tuples(st.just("measure"), *[st.integers(0, 9)] * 4),
 )
 RARE_STEPS = st.one_of(STEPS, st.tuples(st.just("leave"), st.integers(0, 3)), st.tuples(st.just("stop")))
 POLICIES = st.builds(
@@ -718,6 +887,7 @@ POLICIES = st.builds(
     retries=st.integers(0, 2),
     one_by_one=st.booleans(),
     backlog_bytes=st.integers(0, 2),
+    max_memory=st.none() | st.integers(1, 20),
     restart=st.builds(RestartPolicy, call_restarts=st.integers(0, 2), budget=st.integers(0, 6)),
 )
 
@@ -737,14 +907,20 @@ def perform(world: World, step: Sequence[object]) -> None:
     st.integers(0, 60),
     st.integers(1, 4),
     POLICIES,
+    st.frozensets(st.integers(0, 59), max_size=5),
     st.lists(STEPS, max_size=60),
     st.lists(RARE_STEPS, max_size=10),
 )
 def test_plan_ends_every_run_exactly_once_whatever_happens(
-    calls: int, count: int, policy: RunPolicy, steps: list[Sequence[object]], rare: list[Sequence[object]]
+    calls: int,
+    count: int,
+    policy: RunPolicy,
+    deadly: frozenset[int],
+    steps: list[Sequence[object]],
+    rare: list[Sequence[object]],
 ) -> None:
     """Whatever workers do: no call runs twice at once or again after it ended, and the run ends exactly once."""
-    world = World(calls, count, policy)
+    world = World(calls, count, policy, deadly & frozenset(range(calls)))
     for number in range(count):
         world.ready(number)
     for step in [*steps, *rare]:

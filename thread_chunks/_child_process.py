@@ -19,6 +19,7 @@ from typing import Any
 
 from . import _child, _outcome, _wire, config
 from ._by_value import dump
+from ._late import imported
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
 from .messages import NOT_PICKLED, FailedCall, Outcome, Pickled, Results
 
@@ -85,6 +86,15 @@ class ChildProcess:
             return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:  # somebody else waited for it
             return process.poll() is None
+
+    @property
+    def resident(self) -> int:
+        """The bytes of memory that the process holds now; 0 if it has ended."""
+        psutil = imported("psutil")  # slow to import, and only a limit of memory asks
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
 
     def prepare(self) -> None:
         """Make imports, arguments and working directory those of this process now."""

@@ -35,6 +35,7 @@ def chunk(
     timeout: float | None = None,
     on_mismatch: str = "restart",
     on_result: Callable[[int, Any], None] | None = None,
+    max_memory: int | str | None = None,
 ) -> list[Any]:
     """Call a function for every entry of a parameter list, a chunk at a time, in parallel.
 
@@ -79,6 +80,10 @@ def chunk(
     on_result
         Called as ``on_result(index, output)`` in this thread, once the result is
         saved (or, without a path, received). Not called for resumed results.
+    max_memory
+        Bytes, or text such as ``"8 GB"``: no further call starts while the resident memory
+        of the workers' processes, and the largest growth seen in a call so far, would pass
+        it. At least one call always runs. By default there is no limit.
 
     Returns
     -------
@@ -103,7 +108,7 @@ def chunk(
     >>> chunk(max, [[1, 4], [2, 5]], progress_bar=False)
     [4, 5]
     """
-    options = Options(worker, on_error, retries, timeout, on_mismatch, on_result)
+    options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory)
     if func is None and actors is None:
         msg = "give chunk() a func, or actors that hold one: both are None"
         raise ValueError(msg)
@@ -133,7 +138,7 @@ class Chunker:
         Whether the workers outlive this object.
     path
         The checkpoint file of each call that names no other.
-    worker, on_error, retries, timeout, on_mismatch, on_result
+    worker, on_error, retries, timeout, on_mismatch, on_result, max_memory
         As for `chunk`.
 
     Examples
@@ -158,8 +163,9 @@ class Chunker:
         timeout: float | None = None,
         on_mismatch: str = "restart",
         on_result: Callable[[int, Any], None] | None = None,
+        max_memory: int | str | None = None,
     ) -> None:
-        self._options = Options(worker, on_error, retries, timeout, on_mismatch, on_result)
+        self._options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory)
         if (func is None) == (actors is None):
             msg = "give a Chunker either func or actors, and not both"
             raise ValueError(msg)
@@ -169,13 +175,13 @@ class Chunker:
         self.path = path
         self._func = func
         if actors is None:
-            self._options.check_timeout([worker_class(worker)])
+            self._options.check_kinds([worker_class(worker)])
             size = checked_size(chunk_size)
             self._pool = Pool(worker, func)
             self._fill(size)
         else:
             self._pool = Pool.of(actors, chunk_size)
-            self._options.check_timeout(self._pool.kinds)
+            self._options.check_kinds(self._pool.kinds)
 
     @property
     def actors(self) -> list[WorkerRef]:

@@ -84,6 +84,7 @@ class Job:
             retries=self.options.retries,
             one_by_one=self.options.timeout is not None,
             backlog_bytes=config.backlog_bytes,
+            max_memory=self.options.memory_limit,
             restart=RestartPolicy(
                 call_restarts=config.call_restarts,
                 budget=config.restart_budget * self.chunk_size,

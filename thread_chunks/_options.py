@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from . import config
+from ._late import imported
+from ._memory import to_bytes
 from .process_worker import ProcessWorker
 from .worker import Worker
 
@@ -28,6 +30,7 @@ class Options:
     timeout: float | None = None
     on_mismatch: str = "restart"
     on_result: Callable[[int, Any], None] | None = None
+    max_memory: int | str | None = None
 
     def __post_init__(self) -> None:
         _check_choice("on_error", self.on_error, ("raise", "continue", "return"))
@@ -42,6 +45,14 @@ class Options:
             msg = f"on_result must be a function of (index, output), not {self.on_result!r}"
             raise TypeError(msg)
         worker_class(self.worker)
+        if self.max_memory is not None:
+            to_bytes(self.max_memory)
+            imported("psutil")  # what measures it is slow to import, and must be there
+
+    @property
+    def memory_limit(self) -> int | None:
+        """`max_memory` in bytes."""
+        return None if self.max_memory is None else to_bytes(self.max_memory)
 
     def check_actors(self, actors: object) -> None:
         """Refuse a worker class beside actors that are started already.
@@ -60,8 +71,8 @@ class Options:
             msg = "worker= is the class of workers to start, and actors= are started ones: leave one out"
             raise ValueError(msg)
 
-    def check_timeout(self, kinds: Sequence[type[Worker]]) -> None:
-        """Refuse a time limit where a call cannot be killed.
+    def check_kinds(self, kinds: Sequence[type[Worker]]) -> None:
+        """Refuse a time limit where a call cannot be killed, and one of memory where it cannot be measured.
 
         Parameters
         ----------
@@ -78,6 +89,12 @@ class Options:
                 msg = (
                     f"timeout= needs workers whose calls can be killed, and a {kind.__name__} cannot: "
                     "leave timeout out, or use worker=ProcessWorker"
+                )
+                raise ValueError(msg)
+            if self.max_memory is not None and not kind.can_measure:
+                msg = (
+                    f"max_memory= needs workers with processes of their own, and a {kind.__name__} has none: "
+                    "leave max_memory out, or use worker=ProcessWorker"
                 )
                 raise ValueError(msg)
 

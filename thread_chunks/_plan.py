@@ -10,12 +10,14 @@ no chunk is more than a fair part of what is left, so all workers end together.
 """
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from . import config
+from ._memory import Memory
 from ._policy import RestartPolicy, RunPolicy
+from ._queue import Chunk, Queue
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import FailedCall, Outcome, Results
 
@@ -70,67 +72,6 @@ class _Cost:
 
 
 @dataclass(slots=True)
-class _Chunk:
-    """What one worker is running: it takes its calls in order, and gives back from the end."""
-
-    left: Sequence[int]
-    finished: int = 0
-    seconds: float = 0.0
-
-    def take(self, indices: Sequence[int]) -> bool:
-        """Take note that the next calls ended; tell whether they are the next."""
-        count = len(indices)
-        if not _same(self.left[:count], indices):
-            return False
-        self.left = self.left[count:]
-        self.finished += count
-        return True
-
-    def give_back(self, indices: Sequence[int]) -> Sequence[int]:
-        """Take back calls that were not started, if they are the last."""
-        kept = len(self.left) - len(indices)
-        if kept < 0 or not _same(self.left[kept:], indices):
-            return ()
-        self.left = self.left[:kept]
-        return indices
-
-
-def _same(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Compare indices; two ranges are compared without looking at each."""
-    return one == other if type(one) is type(other) else tuple(one) == tuple(other)
-
-
-class _Queue:
-    """The calls that wait, in order: given back first, then those never handed out, then what is tried again."""
-
-    def __init__(self, missing: Sequence[int]) -> None:
-        self._missing = missing  # slices of it are handed out, so a range stays a range
-        self._next = 0
-        self._first: deque[int] = deque()
-        self._again: deque[int] = deque()
-
-    def __len__(self) -> int:
-        return len(self._first) + len(self._missing) - self._next + len(self._again)
-
-    def give_back(self, indices: Sequence[int]) -> None:
-        """Put calls in front of all others."""
-        self._first.extendleft(reversed(indices))
-
-    def put(self, index: int) -> None:
-        """Put a call behind all others."""
-        self._again.append(index)
-
-    def take(self, count: int) -> Sequence[int]:
-        """Take some calls; at least one, and no more than there are."""
-        if self._first or self._next == len(self._missing):
-            queue = self._first or self._again
-            return tuple(queue.popleft() for _ in range(min(count, len(queue))))
-        taken = self._missing[self._next : self._next + count]
-        self._next += len(taken)
-        return taken if isinstance(taken, range) else tuple(taken)
-
-
-@dataclass(slots=True)
 class Plan:
     """The state of one run.
 
@@ -142,16 +83,22 @@ class Plan:
         The rules.
     workers
         How many workers there are to run them.
+    deadly
+        Those of the calls that took their process down when they were last tried: they come last, and alone.
     """
 
     missing: Sequence[int]
     policy: RunPolicy
     workers: int
+    deadly: Sequence[int] = ()
     failures: dict[int, FailedCall] = field(default_factory=dict)
     """The calls that failed for good, in the order in which they did."""
-    _pending: _Queue = field(init=False)
+    _pending: Queue = field(init=False)
     _suspects: deque[int] = field(default_factory=deque)
-    _running: dict[WorkerId, _Chunk] = field(default_factory=dict)
+    _last: deque[int] = field(init=False)
+    _neighbours: dict[int, int] = field(default_factory=dict)
+    _memory: Memory = field(init=False)
+    _running: dict[WorkerId, Chunk] = field(default_factory=dict)
     _idle: dict[WorkerId, None] = field(default_factory=dict)
     _single: set[WorkerId] = field(default_factory=set)
     _gone: set[WorkerId] = field(default_factory=set)
@@ -168,7 +115,12 @@ class Plan:
     _reason: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self._pending = _Queue(self.missing)
+        deadly = frozenset(self.deadly)
+        pending = [index for index in self.missing if index not in deadly] if deadly else self.missing
+        self._pending = Queue(pending)
+        self._last = deque(self.deadly)
+        self._neighbours.update(dict.fromkeys(deadly, 0))
+        self._memory = Memory(self.policy.max_memory)
 
     # --- events ------------------------------------------------------------------
 
@@ -211,6 +163,7 @@ class Plan:
             if isinstance(outcome, Results):
                 if chunk.take(outcome.indices):
                     chunk.seconds += sum(outcome.seconds)
+                    self._memory.ended(worker, outcome)
                     self._wait_for_save(outcome)
                     saves.append(outcome)
             elif chunk.take((outcome.index,)):
@@ -240,6 +193,8 @@ class Plan:
         self._death_times.append(now)
         while self._death_times[0] < now - self.policy.restart.seconds:
             self._death_times.popleft()
+        if _is_killed(error):  # often for memory: then it needs more of that next time
+            self._neighbours.update(dict.fromkeys(suspects, len(self._running) // 2))
         if len(suspects) == 1:
             self._blame(suspects[0], error, actions)
         else:
@@ -271,6 +226,11 @@ class Plan:
         self._is_stopping = True
         return self._proceed([])
 
+    def memory_measured(self, resident: Mapping[Any, int]) -> list[Action]:
+        """Take note of the bytes of memory that each worker's process holds now."""
+        self._memory.measured(resident)
+        return self._proceed([])
+
     @property
     def busy(self) -> tuple[WorkerId, ...]:
         """The workers that run calls at this moment."""
@@ -296,7 +256,8 @@ class Plan:
     def _blame(self, index: int, error: Exception, actions: list[Action]) -> None:
         """A call died alone: it is to blame, and is tried again only so often."""
         self._deaths[index] += 1
-        if self._deaths[index] <= self.policy.restart.call_restarts:
+        has_neighbours = _is_killed(error) and bool(self._running)
+        if self._deaths[index] <= self.policy.restart.call_restarts or has_neighbours:
             self._suspects.append(index)
             return
         code = error.exit_code if isinstance(error, WorkerDiedError) else None
@@ -308,9 +269,10 @@ class Plan:
 
     def _drop(self, worker: WorkerId) -> tuple[int, ...]:
         chunk = self._running.pop(worker, None)
+        self._memory.forget(worker)
         return () if chunk is None else tuple(chunk.left)
 
-    def _chunk_done(self, worker: WorkerId, chunk: _Chunk, chunk_bytes: int) -> None:
+    def _chunk_done(self, worker: WorkerId, chunk: Chunk, chunk_bytes: int) -> None:
         self._pending.give_back(chunk.left)
         del self._running[worker]
         self._set_idle(worker)
@@ -324,9 +286,28 @@ class Plan:
         self._backlog += size
 
     def _can_start(self) -> bool:
-        """Whether a further call may start: something is left, and saving keeps up with computing."""
-        has_calls = bool(self._pending or self._suspects)
-        return has_calls and not self._is_stopping and self._backlog <= self.policy.backlog_bytes
+        """Whether a further call may start: something is left, and there is room for it."""
+        if not self._is_waiting() or self._is_stopping or self._backlog > self.policy.backlog_bytes:
+            return False
+        if not self._running:
+            return True  # at least one call always runs
+        return len(self._running) <= self._most_neighbours() and self._memory.has_room(self._running)
+
+    def _is_waiting(self) -> bool:
+        return bool(self._pending or self._suspects or self._last)
+
+    def _most_neighbours(self) -> int:
+        """How many calls may run beside those that tolerate the fewest: of what runs, and what is next."""
+        if not self._neighbours:
+            return len(self._running)
+        single = [chunk.left[0] for chunk in self._running.values() if len(chunk.left) == 1]
+        if self._suspects:
+            single.append(self._suspects[0])
+        elif not self._pending:
+            single.append(self._last[0])
+        return min(
+            (self._neighbours.get(index, len(self._running)) for index in single), default=len(self._running)
+        )
 
     def _set_idle(self, worker: WorkerId) -> None:
         if worker not in self._gone:
@@ -337,7 +318,7 @@ class Plan:
         self._error = self._error or error
 
     def _has_work(self) -> bool:
-        return bool(self._running or ((self._pending or self._suspects) and not self._is_stopping))
+        return bool(self._running or (self._is_waiting() and not self._is_stopping))
 
     def _proceed(self, actions: list[Action]) -> list[Action]:
         """Hand out what can be handed out, and end the run when nothing is left."""
@@ -351,11 +332,12 @@ class Plan:
         return actions
 
     def _next_chunk(self, worker: WorkerId) -> Sequence[int]:
-        if self._suspects:  # alone, so that blame falls on the right call
-            indices: Sequence[int] = (self._suspects.popleft(),)
+        if self._suspects or not self._pending:  # alone, so that blame falls on the right call
+            indices: Sequence[int] = ((self._suspects or self._last).popleft(),)
         else:
             indices = self._pending.take(self._chunk_size(worker))
-        self._running[worker] = _Chunk(indices)
+        self._memory.started(worker)
+        self._running[worker] = Chunk(indices)
         self._last_size[worker] = len(indices)
         return indices
 
@@ -373,6 +355,10 @@ class Plan:
             len(self._pending),
         )
         return max(1, int(min(limits)))
+
+
+def _is_killed(error: Exception) -> bool:
+    return isinstance(error, WorkerDiedError) and error.is_kill
 
 
 def _no_workers(error: BaseException | None) -> RunStoppedError:

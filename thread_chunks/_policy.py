@@ -44,6 +44,8 @@ class RunPolicy:
         Whether every chunk is a single call.
     backlog_bytes : int
         No further call starts while more bytes of results than this wait to be saved.
+    max_memory : int or None
+        Bytes of memory that all workers together may hold before no further call starts.
     restart : RestartPolicy
         How deaths are answered.
     """
@@ -52,4 +54,5 @@ class RunPolicy:
     retries: int = 0
     one_by_one: bool = False
     backlog_bytes: int = 1 << 26
+    max_memory: int | None = None
     restart: RestartPolicy = RestartPolicy()

@@ -21,7 +21,7 @@ from ._checkpoint import untrusted
 from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
-from ._notices import add_note, failed_save, short, warn
+from ._notices import add_note, failed_save, last_line, short, warn
 from ._options import threads_per_call, worker_class
 from ._parameters import shown
 from ._pool import Pool, pickle_function
@@ -146,13 +146,13 @@ class _Run:
         job = self._job
         if self._pool is None:
             kind = worker_class(job.options.worker)
-            job.options.check_timeout([kind])
+            job.options.check_kinds([kind])
             assert job.func is not None
             self._func = job.func
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
             self._pool.renew(self._steward)
-            job.options.check_timeout(self._pool.kinds)
+            job.options.check_kinds(self._pool.kinds)
             self._pool.is_busy = True
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
@@ -217,7 +217,9 @@ class _Run:
             durable=job.path is not None,
             grace=job.policy.restart.grace,
         )
-        self._supervisor = Supervisor.start(crew, job.calls, opened.missing, job.policy, self._events)
+        self._supervisor = Supervisor.start(
+            crew, job.calls, opened.missing, opened.deadly, job.policy, self._events
+        )
         with suppress(pykka.ActorDeadError):  # then it has told why
             self._supervisor.tell(StartRun())
 
@@ -261,6 +263,10 @@ class _Run:
             case CallFailed(failed):
                 self._failed.append(failed)
                 self._bar.failed()
+                parameters = shown(self._job.parameters[failed.index])
+                log.warning(
+                    "call %d, with parameters %s, failed: %s", failed.index, parameters, last_line(failed)
+                )
 
     def _report(self, saved: Sequence[Results]) -> Iterable[tuple[int, Any]]:
         count = _count(saved)

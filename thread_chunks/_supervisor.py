@@ -103,6 +103,8 @@ class Supervisor(Actor):
         All calls of the run.
     missing
         The indices of those without a result.
+    deadly
+        Those of them that took their process down when they were last tried.
     policy
         The rules of the run.
     events
@@ -114,6 +116,7 @@ class Supervisor(Actor):
         crew: Crew,
         calls: Calls,
         missing: Sequence[int],
+        deadly: Sequence[int],
         policy: RunPolicy,
         events: "queue.SimpleQueue[Any]",
     ) -> None:
@@ -121,7 +124,9 @@ class Supervisor(Actor):
         self._crew = crew
         self._calls = calls
         self._workers = list(crew.workers[: len(missing)])
-        self._plan = Plan(missing, policy, len(self._workers))
+        self._plan = Plan(missing, policy, len(self._workers), deadly)
+        self._measures = policy.max_memory is not None
+        self._resident: dict[Hashable, Callable[[], int]] = {}
         self._stops_at_failure = policy.stop_at_failure
         self._killers: dict[Hashable, Callable[[], None]] = {}
         self._joining: set[Hashable] = set()
@@ -140,6 +145,7 @@ class Supervisor(Actor):
         None
             Nothing: who needs an answer gets a message.
         """
+        self._measure()
         match message:
             case CallsFinished(worker, outcomes, is_last, returned, moved):
                 actions = self._plan.calls_finished(
@@ -149,8 +155,9 @@ class Supervisor(Actor):
             case ResultsSaved(results) | SaveFailed(results):
                 self._events.put(message)
                 self._act(self._plan.results_saved(results))
-            case WorkerJoined(worker, kill):
+            case WorkerJoined(worker, kill, resident):
                 self._killers[worker] = kill
+                self._resident[worker] = resident
                 self._joining.add(worker)
             case WorkerReady(worker, takes_chunks):
                 self._joining.discard(worker)
@@ -200,6 +207,13 @@ class Supervisor(Actor):
         for worker in tuple(self._workers):
             if not worker.is_alive():
                 self._lose(worker)
+
+    def _measure(self) -> None:
+        """Look how much memory the workers' processes hold, before the plan decides by it."""
+        if not self._measures:
+            return
+        resident = {worker: read() for worker, read in self._resident.items()}
+        self._act(self._plan.memory_measured(resident))
 
     def _lose(self, worker: WorkerRef, error: BaseException | None = None) -> None:
         if worker in self._workers:

@@ -4,6 +4,7 @@ All errors derive from `ThreadChunksError`, and each also from the builtin that 
 user would catch. This room knows nothing of the others.
 """
 
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,11 @@ class WorkerDiedError(ThreadChunksError, RuntimeError):
     def __init__(self, message: str, exit_code: int | None = None) -> None:
         super().__init__(message, exit_code)
         self.exit_code = exit_code
+
+    @property
+    def is_kill(self) -> bool:
+        """Whether it was killed by SIGKILL, as by a system whose memory ran out."""
+        return self.exit_code == -signal.SIGKILL
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -200,6 +200,8 @@ class WorkerJoined:
     """Who."""
     kill: Callable[[], None]
     """Ends whatever its process does, at once; may be called from any thread."""
+    resident: Callable[[], int]
+    """Returns the bytes of memory that its process holds now; may be called from any thread."""
 
 
 @dataclass(frozen=True, slots=True)

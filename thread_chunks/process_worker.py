@@ -54,6 +54,7 @@ class ProcessWorker(Worker):
     """
 
     can_kill: ClassVar[bool] = True
+    can_measure: ClassVar[bool] = True
     needs_pickle: ClassVar[bool] = True
 
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
@@ -116,7 +117,7 @@ class ProcessWorker(Worker):
 
     def _join(self, message: JoinRun) -> None:
         self._run, self._is_killed, self._threads = message, False, message.threads
-        self._report(WorkerJoined(self.actor_ref, self._killer()))
+        self._report(WorkerJoined(self.actor_ref, self._killer(), self._resident))
         try:
             if message.func is None:
                 self._ready_child()
@@ -155,6 +156,10 @@ class ProcessWorker(Worker):
                 child.kill()
 
         return kill
+
+    def _resident(self) -> int:
+        child = self._child
+        return 0 if child is None else child.resident
 
     def _ready_child(self) -> ChildProcess:
         """Return a living child; start one if there is none."""

@@ -61,11 +61,14 @@ class Worker(Actor):
     ----------
     can_kill : bool
         Whether a running call can be ended from outside, as ``timeout=`` needs.
+    can_measure : bool
+        Whether the memory of its calls can be told from that of others, as ``max_memory=`` needs.
     needs_pickle : bool
         Whether the function travels pickled.
     """
 
     can_kill: ClassVar[bool] = False
+    can_measure: ClassVar[bool] = False
     needs_pickle: ClassVar[bool] = False
 
     def _handle_receive(self, message: Any) -> Any:
