@@ -151,7 +151,7 @@ def test_child_keeps_the_pickled_result_when_it_will_be_saved(child: ChildProces
     columns, main, buffers = saved.pickled
     assert len(main) < 1000
     assert [len(buffer) for buffer in buffers] == [array.nbytes]
-    assert saved.pickled.size == len(main) + array.nbytes
+    assert saved.size == len(main) + array.nbytes
     assert saved.trace is not None
     (started,), (worker,), (peak,) = saved.trace
     assert columns == _wire.single(0, saved.seconds[0], main, buffers, (started, worker, peak))
@@ -174,7 +174,7 @@ def test_child_keeps_the_pickles_of_short_calls_side_by_side(child: ChildProcess
         pickles = _wire.parts(group.pickled.body, sizes)
         assert (indices, seconds) == (list(group.indices), list(group.seconds))
         assert [_wire.checksum(each, ()) for each in pickles] == checksums
-        assert sum(sizes) == len(group.pickled.body) == group.pickled.size
+        assert sum(sizes) == len(group.pickled.body) == group.size
         assert [pickle.loads(each) for each in pickles] == group.outputs == list(map(func, indices))
         assert group.pickled.buffers == ()
     quick = batches(child, func, *[[number] for number in range(500)], durable=False)

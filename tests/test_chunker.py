@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pykka
 import pytest
-from conftest import children, note, noted, wait_for, wait_until
+from conftest import Programs, children, note, noted, wait_for, wait_until
 
 from thread_chunks import (
     Checkpoint,
@@ -465,3 +465,61 @@ def test_chunker_leaves_what_a_function_holds_writable(tmp_path: Path) -> None:
     with Chunker(counted, chunk_size=1) as chunker:
         assert chunker([[], []]) == [1.0, 2.0]
     assert table[0] == 0
+
+
+# --- a stream keeps nothing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_path", [False, True])
+def test_as_completed_computes_no_further_ahead_of_the_loop_than_the_backlog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_path: bool
+) -> None:
+    """A slow loop holds up the calls, and results do not pile up in memory."""
+    monkeypatch.setattr(config, "backlog_bytes", 0)
+    log = tmp_path / "log"
+
+    def run(number: int) -> int:
+        note(log, number)
+        return number
+
+    with Chunker(run, chunk_size=1, timeout=60) as chunker:  # so that calls go out one by one
+        path = tmp_path / "a.pkl" if has_path else None
+        for taken, (index, output) in enumerate(
+            chunker.as_completed([[number] for number in range(40)], path=path)
+        ):
+            assert index == output == taken
+            assert len(noted(log)) == taken + 1, "a call ran ahead of the loop"
+
+
+STREAM = """
+    import resource, sys
+    import numpy as np
+    from thread_chunks import Checkpoint, Chunker, config
+
+    config.progress_bar = False
+    config.backlog_bytes = 8 << 20
+    MEGABYTE = 1 << 20
+
+    def peak():
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmHWM"))
+
+    def make(number):
+        return np.full(MEGABYTE, number % 256, "u1")
+
+    with Chunker(make, chunk_size=2) as chunker:
+        list(chunker([[0]]))
+        before, seen = peak(), set()
+        for index, output in chunker.as_completed([[number] for number in range(300)], path=sys.argv[1]):
+            assert output[0] == index % 256
+            seen.add(index)
+    assert seen == set(range(300))
+    print(peak() - before)
+"""
+
+
+def test_as_completed_holds_no_result_that_was_yielded(programs: Programs, tmp_path: Path) -> None:
+    """300 results of a megabyte each pass through a few of memory; the file has them all."""
+    path = tmp_path / "a.pkl"
+    assert int(programs.run(STREAM, str(path)).stdout) < 100
+    assert path.stat().st_size > 300 << 20

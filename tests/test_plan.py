@@ -12,14 +12,14 @@ from thread_chunks._memory import to_bytes
 from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save
 from thread_chunks._policy import RestartPolicy, RunPolicy
 from thread_chunks._queue import Chunk, Queue
-from thread_chunks.messages import FailedCall, Outcome, Pickled, Results
+from thread_chunks.messages import NOT_PICKLED, FailedCall, Outcome, Results
 
 KILLED = WorkerDiedError("the worker process was killed by SIGKILL", -9)
 
 
 def returned(*indices: int, seconds: float = 0.0) -> Results:
     """Make a group of calls that returned; each is one byte when it is pickled."""
-    return Results(indices, list(indices), (seconds,) * len(indices), Pickled(b"", b"x" * len(indices), ()))
+    return Results(indices, list(indices), (seconds,) * len(indices), NOT_PICKLED, None, len(indices))
 
 
 def each(*indices: int) -> list[Results]:
@@ -259,7 +259,7 @@ def test_plan_waits_for_a_group_until_all_of_it_is_saved() -> None:
     plan, actions = begun(100, policy=RunPolicy(backlog_bytes=7))
     ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1]))
     group = returned(*chunk)
-    assert len(chunk) == group.pickled.size == 8
+    assert len(chunk) == group.size == 8
     actions = plan.calls_finished("a", [group], is_last=True)
     assert actions == [Save((group,))], "8 bytes wait, and no more than 7 may"
     assert handed_out(plan.results_saved([group])) != []
@@ -554,10 +554,10 @@ def test_plan_starts_nothing_while_too_many_bytes_wait_to_be_saved() -> None:
     assert ends(plan.results_saved(each(1, 2, 3))) == [None]
 
 
-def test_plan_counts_out_of_band_buffers_as_waiting_bytes() -> None:
-    """Large arrays travel outside of the pickle, and they are what fills the memory."""
+def test_plan_counts_the_bytes_of_results_that_wait() -> None:
+    """What fills the memory is what results take, however they travelled."""
     plan, _ = begun(3, policy=RunPolicy(backlog_bytes=100, one_by_one=True))
-    large = Results((0,), [None], (0.0,), Pickled(b"", b"", (bytearray(101),)))
+    large = Results((0,), [None], (0.0,), NOT_PICKLED, None, 101)
     assert handed_out(plan.calls_finished("a", [large], is_last=True)) == []
     assert handed_out(plan.results_saved([large])) == [("a", (1,))]
 

@@ -136,10 +136,10 @@ def test_missing_calls_are_a_range_until_there_is_a_result() -> None:
     """A run that begins from nothing makes no list of its calls."""
     state = fresh()
     assert state.missing == range(COUNT)
-    assert state.completed_results() is None
+    assert state.give_results_away() is None
     state.add_results((1, 3), ["b", None], [0.0] * 2, 0)
     assert list(state.missing) == [0, 2, *range(4, COUNT)]
-    assert state.completed_results() == Results([1, 3], ["b", None], (), NOT_PICKLED)
+    assert state.give_results_away() == Results([1, 3], ["b", None], (), NOT_PICKLED)
 
 
 # --- what a file holds ------------------------------------------------------------------------------

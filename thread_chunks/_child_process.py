@@ -295,7 +295,7 @@ def _results(
             yield from _results((index,), alone, pickled, (), durable=durable)
         return
     kept = Pickled(columns, body, buffers) if durable else NOT_PICKLED
-    yield Results(indices, outputs, seconds, kept, trace)
+    yield Results(indices, outputs, seconds, kept, trace, sum(map(_wire.size, (body, *buffers))))
 
 
 def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":

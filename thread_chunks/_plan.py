@@ -281,9 +281,8 @@ class Plan:
             self._cost.learn(seconds, chunk_bytes / chunk.finished)
 
     def _wait_for_save(self, results: Results) -> None:
-        size = results.pickled.size
-        self._unsaved[results.indices[0]] = size
-        self._backlog += size
+        self._unsaved[results.indices[0]] = results.size
+        self._backlog += results.size
 
     def _can_start(self) -> bool:
         """Whether a further call may start: something is left, and there is room for it."""

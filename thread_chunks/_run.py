@@ -38,6 +38,7 @@ from .messages import (
     OpenCheckpoint,
     Results,
     ResultsSaved,
+    ResultsTaken,
     RunFinished,
     SaveFailed,
     StartRun,
@@ -86,7 +87,7 @@ def as_completed(job: Job, pool: Pool) -> Generator[tuple[int, Any], None, None]
         The index and the output of a call; a `Failure` under ``on_error="return"``.
     """
     run = _Run(job, pool)
-    for batch in run.results(resumed=True):
+    for batch in run.results(is_stream=True):
         yield from batch
     run.finish()
     yield from run.failures_to_return()
@@ -109,6 +110,7 @@ class _Run:
         self._steward = Steward()
         self._writer: pykka.ActorRef[Any] | None = None
         self._supervisor: pykka.ActorRef[Any] | None = None
+        self._is_stream = False
         self._has_ended = False
         self._is_stopped = False
         self._closed: CheckpointClosed | None = None
@@ -118,15 +120,20 @@ class _Run:
 
     # --- the run, from start to end ---------------------------------------------------
 
-    def results(self, *, resumed: bool = False) -> Generator[Iterable[tuple[int, Any]], None, None]:
-        """Carry out the run; yield results as they are saved, those together that were saved together."""
+    def results(self, *, is_stream: bool = False) -> Generator[Iterable[tuple[int, Any]], None, None]:
+        """Carry out the run; yield results as they are saved, those together that were saved together.
+
+        In a stream those that were saved by an earlier run come first, and none is kept
+        once it was yielded, nor are many computed before they are taken.
+        """
         if self._pool is not None and self._pool.is_busy and not self._pool.is_left_behind:
             msg = "these workers are in the middle of another run: wait for it, or close its iterator"
             raise RuntimeError(msg)
         try:
-            opened = self._open(with_results=resumed)
-            if resumed:
-                yield _pairs(opened.results)
+            self._is_stream = is_stream
+            opened = self._open()
+            if opened.results is not None:
+                yield _given_away(opened.results)
             self._steward.do(lambda: self._start(opened))
             self._show_progress()
             for event in self._news():
@@ -141,7 +148,7 @@ class _Run:
         finally:
             self._steward.dismiss(self._stop_actors)
 
-    def _open(self, *, with_results: bool) -> CheckpointOpened:
+    def _open(self) -> CheckpointOpened:
         """Do everything that can fail before a call runs: pickle the function, open the file."""
         job = self._job
         if self._pool is None:
@@ -164,7 +171,7 @@ class _Run:
         self._warn_of_strangers()
         self._steward.do(lambda: self._start_writer(identity))
         assert self._writer is not None
-        opened: CheckpointOpened = ask(self._writer, OpenCheckpoint(with_results))
+        opened: CheckpointOpened = ask(self._writer, OpenCheckpoint(self._is_stream))
         for warning in opened.warnings:
             warn(warning)
         self._saved = opened.resumed
@@ -216,6 +223,7 @@ class _Run:
             timeout=job.options.timeout,
             durable=job.path is not None,
             grace=job.policy.restart.grace,
+            is_paced=self._is_stream,
         )
         self._supervisor = Supervisor.start(
             crew, job.calls, opened.missing, opened.deadly, job.policy, self._events
@@ -244,9 +252,13 @@ class _Run:
             if actor is not None and not actor.is_alive() and self._events.empty():
                 msg = f"the {actor.actor_class.__name__} was stopped by someone else, so the run cannot go on"
                 raise RunStoppedError(msg)
+        self._tell(CheckWorkers())
+
+    def _tell(self, message: Any) -> None:
+        """Tell the supervisor; should it have ended, that comes up by itself."""
         if self._supervisor is not None:
             with suppress(pykka.ActorDeadError):
-                self._supervisor.tell(CheckWorkers())
+                self._supervisor.tell(message)
 
     def _take(self, event: Any) -> Iterator[Iterable[tuple[int, Any]]]:
         """Pass one piece of news on to the user."""
@@ -255,6 +267,7 @@ class _Run:
                 self._is_saving = True
                 self._unsaved.clear()  # the writer saves in order: these come with all before
                 yield self._report(results)
+                self._tell(ResultsTaken(results))
             case SaveFailed(results, error):
                 if self._is_saving:
                     self._is_saving = False
@@ -275,7 +288,7 @@ class _Run:
         if self._job.options.on_result is not None:
             for index, output in _pairs(*saved):
                 self._job.options.on_result(index, output)
-        return _pairs(*saved)
+        return _given_away(*saved) if self._is_stream else ()
 
     def _late_results(self) -> Iterator[Iterable[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
@@ -385,11 +398,19 @@ class _Run:
             add_note(error, f"{_count(self._unsaved)} more were computed and could not be saved")
 
 
-def _pairs(*saved: Results | None) -> Iterator[tuple[int, Any]]:
+def _pairs(*saved: Results) -> Iterator[tuple[int, Any]]:
     """Give index and output of each result."""
     for results in saved:
-        if results is not None:
-            yield from zip(results.indices, results.outputs, strict=True)
+        yield from zip(results.indices, results.outputs, strict=True)
+
+
+def _given_away(*saved: Results) -> Iterator[tuple[int, Any]]:
+    """Give index and output of each result, and keep none."""
+    for indices, outputs, *_ in saved:
+        for place, index in enumerate(indices):
+            output = [outputs[place]]
+            outputs[place] = None
+            yield index, output.pop()
 
 
 def _count(saved: Iterable[Results]) -> int:

@@ -395,8 +395,8 @@ class RunState:
         """The calls without a result that took their process down when they were last tried."""
         return sorted(index for index in self._deaths if not self.completed[index])
 
-    def completed_results(self) -> Results | None:
-        """Return the calls that have a result, or ``None`` if there is none.
+    def give_results_away(self) -> Results | None:
+        """Return the calls that have a result, or ``None`` if there is none, and keep no output.
 
         Returns
         -------
@@ -407,6 +407,7 @@ class RunState:
             return None
         indices = list(itertools.compress(range(len(self.output)), self.completed))
         outputs = list(itertools.compress(self.output, self.completed))
+        self.output = [None] * len(self.output)
         return Results(indices, outputs, (), NOT_PICKLED)
 
     def count_older(self, code: int) -> int:

@@ -29,6 +29,7 @@ from .messages import (
     JoinRun,
     LeaveRun,
     ResultsSaved,
+    ResultsTaken,
     RunChunk,
     RunFinished,
     SaveFailed,
@@ -67,6 +68,9 @@ class Crew:
         Whether results will be saved.
     grace : float
         Seconds that a child which was told to stop has to end by itself.
+    is_paced : bool
+        Whether the caller says when it took results, and no more are computed ahead of it than
+        may wait to be saved.
     """
 
     workers: Sequence[WorkerRef]
@@ -77,6 +81,7 @@ class Crew:
     timeout: float | None
     durable: bool
     grace: float
+    is_paced: bool = False
 
     def joined(self, supervisor: "pykka.ActorRef[Any]", number: int) -> JoinRun:
         """Return what a worker is told at the start."""
@@ -152,9 +157,8 @@ class Supervisor(Actor):
                     worker, outcomes, is_last=is_last, chunk_bytes=moved, returned=returned
                 )
                 self._act(actions)
-            case ResultsSaved(results) | SaveFailed(results):
-                self._events.put(message)
-                self._act(self._plan.results_saved(results))
+            case ResultsSaved() | SaveFailed() | ResultsTaken():
+                self._take_note(message)
             case WorkerJoined(worker, kill, resident):
                 self._killers[worker] = kill
                 self._resident[worker] = resident
@@ -207,6 +211,13 @@ class Supervisor(Actor):
         for worker in tuple(self._workers):
             if not worker.is_alive():
                 self._lose(worker)
+
+    def _take_note(self, message: ResultsSaved | SaveFailed | ResultsTaken) -> None:
+        """Pass on that results are saved; they count as waiting until then, or until the caller took them."""
+        if not isinstance(message, ResultsTaken):
+            self._events.put(message)
+        if not (self._crew.is_paced and isinstance(message, ResultsSaved)):
+            self._act(self._plan.results_saved(message.results))
 
     def _measure(self) -> None:
         """Look how much memory the workers' processes hold, before the plan decides by it."""

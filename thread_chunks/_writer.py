@@ -83,6 +83,7 @@ class CheckpointWriter(Actor):
         self._unsaved: list[Record | Group] = []
         self._error: OSError | None = None
         self._retry_at = 0.0
+        self._is_stream = False
         self._raw: list[Record | Group] | None = None
         self._closed: CheckpointClosed | None = None
         self._unreported: list[Results] = []
@@ -106,8 +107,8 @@ class CheckpointWriter(Actor):
                 self._queue(message)
             case Flush():
                 self._flush()
-            case OpenCheckpoint(with_results):
-                return self._open(with_results=with_results)
+            case OpenCheckpoint(is_stream):
+                return self._open(is_stream=is_stream)
             case CloseCheckpoint():
                 return self._close()
             case _:
@@ -133,14 +134,15 @@ class CheckpointWriter(Actor):
         if self._log is not None:
             self._log.close()
 
-    def _open(self, *, with_results: bool) -> CheckpointOpened:
+    def _open(self, *, is_stream: bool) -> CheckpointOpened:
+        self._is_stream = is_stream
         if self._path is None:
             self._checkpoint = new_checkpoint(self._identity, self._parameters)
             return CheckpointOpened(range(len(self._calls)), 0, None, (), ())
         opened = open_run(self._path, self._identity, self._parameters, self._calls, self._on_mismatch)
         self._checkpoint, self._log = opened.checkpoint, opened.log
         self._raw = [] if opened.is_fresh else None
-        results = self._checkpoint.completed_results() if with_results else None
+        results = self._checkpoint.give_results_away() if is_stream else None
         missing, done = self._checkpoint.missing, self._checkpoint.done
         return CheckpointOpened(missing, done, results, self._checkpoint.deadly, tuple(opened.warnings))
 
@@ -203,7 +205,9 @@ class CheckpointWriter(Actor):
         if isinstance(outcome, FailedCall):
             self._checkpoint.add_failure(outcome.index, outcome.traceback, is_death=outcome.is_death)
         else:
-            self._checkpoint.add_results(*outcome[:3], self._identity.code, outcome.trace)
+            indices, outputs, seconds, _, trace, _ = outcome
+            outputs = [None] * len(indices) if self._is_stream else outputs
+            self._checkpoint.add_results(indices, outputs, seconds, self._identity.code, trace)
 
     def _record(self, outcome: Outcome) -> Record | Group:
         """Return what is written of an outcome."""

@@ -14,6 +14,7 @@
       │                 │ SaveResults ────────────────────────────────▶   │
       │                 │                                          Flush ⤸│
       │ ◀─ ResultsSaved │ ◀──────────────────────────────── ResultsSaved  │
+      │ ResultsTaken ─▶ │                          │                      │
       │ ◀─ RunFinished  │                          │                      │
       │ ask StopRun ──▶ │ LeaveRun ──────────────▶ │                      │
       │ ask CloseCheckpoint ────────────────────────────────────────────▶ │
@@ -67,11 +68,6 @@ class Pickled(NamedTuple):
     buffers: Sequence[Any]
     """The large buffers of a result that stands alone."""
 
-    @property
-    def size(self) -> int:
-        """Its bytes, buffers included."""
-        return len(self.body) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
-
 
 NOT_PICKLED = Pickled(b"", b"", ())
 """What stands for the pickles of results that nobody will save."""
@@ -90,6 +86,8 @@ class Results(NamedTuple):
     """The same as their worker pickled it."""
     trace: Sequence[Sequence[Any]] | None = None
     """When and where each ran, and its peak memory: three columns, as in `_wire`; ``None`` if not known."""
+    size: int = 0
+    """Bytes of what they returned, as far as that is known."""
 
 
 class FailedCall(NamedTuple):
@@ -119,6 +117,14 @@ class StartRun:
 @dataclass(frozen=True, slots=True)
 class CheckWorkers:
     """Look whether every actor still lives; sent by the waiting caller at each heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsTaken:
+    """The loop of the user went through these results; in a stream, only so many are computed ahead of it."""
+
+    results: "tuple[Results, ...]"
+    """The results; their outputs are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +263,8 @@ class WorkerStopped:
 class OpenCheckpoint:
     """Lock the file, find out whether it matches, and answer `CheckpointOpened`."""
 
-    with_results: bool
-    """Whether the results that were saved before are wanted with the answer."""
+    is_stream: bool
+    """Whether results are handed on and not kept: those saved before with the answer, others with `ResultsSaved`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +276,7 @@ class CheckpointOpened:
     resumed: int
     """How many calls were saved before."""
     results: Results | None
-    """Those, not pickled, if there are any and they are wanted."""
+    """Those, not pickled, if there are any and the results are a stream."""
     deadly: Sequence[int]
     """Those of the missing that took their process down when they were last tried."""
     warnings: tuple[Warning, ...]

@@ -8,6 +8,7 @@ A worker knows its supervisor's address and the messages, not the plan behind
 them and nothing of checkpoints.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -258,14 +259,15 @@ class Worker(Actor):
         trace = started, 0 if self._run is None else self._run.number, self._peak
         columns = [(each,) for each in trace]
         if self._run is None or not self._run.durable:
-            return Results((call.index,), [output], (seconds,), NOT_PICKLED, columns)
+            return Results((call.index,), [output], (seconds,), NOT_PICKLED, columns, _size(output))
         try:
             main, buffers = _wire.dump(output)
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             return failed_call(call.index, _outcome.unpicklable(error))
         copies = list(map(bytearray, buffers))  # the next call may write into the same memory
         pickled = Pickled(_wire.single(call.index, seconds, main, copies, trace), main, copies)
-        return Results((call.index,), [output], (seconds,), pickled, columns)
+        size = sum(map(_wire.size, (main, *copies)))
+        return Results((call.index,), [output], (seconds,), pickled, columns, size)
 
 
 class ThreadWorker(Worker):
@@ -287,6 +289,14 @@ class ThreadWorker(Worker):
     >>> worker.run("label", 21)
     ('label', 42)
     """
+
+
+def _size(output: Any) -> int:
+    """Return the bytes that a result says it takes."""
+    try:
+        return sys.getsizeof(output, 0)
+    except BaseException:  # noqa: BLE001 - it is the user's code that says so
+        return 0
 
 
 def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:
