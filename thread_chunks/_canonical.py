@@ -120,8 +120,7 @@ class _Walk:
             return self._array(value)
         if isinstance(value, _NAMED):
             return self._named(value)
-        is_pandas = kind.__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
-        if is_pandas and (hasattr(value, "columns") or hasattr(value, "dtype")):
+        if is_pandas(value):
             return tagged(b"p", _name(kind), *map(self.form, _frame_parts(value)))
         if dataclasses.is_dataclass(value) and _pickles_plainly(kind):
             names = {field.name for field in dataclasses.fields(value)} | set(getattr(value, "__dict__", ()))
@@ -144,7 +143,7 @@ class _Walk:
             return tagged(b"f", head, *extra, *(self._array(array[name]) for name in array.dtype.names))
         if array.dtype.hasobject:
             return tagged(b"o", head, *extra, *map(self.form, array.ravel().tolist()))
-        return tagged(b"a", head, *extra, *_array_bytes(array))
+        return tagged(b"a", head, *extra, *array_bytes(array))
 
     def _named(self, value: Any) -> Form:
         """Write classes, modules and named functions as their names; other functions also as what they are."""
@@ -198,10 +197,10 @@ def _pickles_plainly(kind: type) -> bool:
     return is_plain and not issubclass(kind, (list, dict))
 
 
-def _array_bytes(array: Any) -> Iterable[Any]:
+def array_bytes(array: Any) -> Iterable[Any]:
     """Give the values of an array as bytes; every NaN is the same one, and padding does not count."""
     if array.dtype.kind == "c":
-        return (*_array_bytes(array.real), *_array_bytes(array.imag))
+        return (*array_bytes(array.real), *array_bytes(array.imag))
     if array.dtype.kind == "f":
         if array.dtype.itemsize > np.dtype("f8").itemsize:
             return [repr(array.astype(array.dtype.newbyteorder("=")).ravel().tolist()).encode()]
@@ -209,6 +208,12 @@ def _array_bytes(array: Any) -> Iterable[Any]:
         if is_nan.any():
             array = np.where(is_nan, array.dtype.type("nan"), array).astype(array.dtype)
     return [np.ascontiguousarray(array).reshape(-1).view(np.uint8)]
+
+
+def is_pandas(value: Any) -> bool:
+    """Tell whether a value is a frame, series or index, without importing pandas."""
+    is_theirs = type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
+    return is_theirs and (hasattr(value, "columns") or hasattr(value, "dtype"))
 
 
 def _name(value: Any) -> bytes:
