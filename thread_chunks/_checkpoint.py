@@ -366,7 +366,9 @@ def restarted_text(
 ) -> str:
     """Say that a file was set aside, why, and how to get its results back."""
     done, _, kept = held or (0, 0, 0)
-    aside = f"The old file{_with(held)} is kept as {backup}."
+    aside = (
+        f"The old file{_with(held)}, is kept as {backup}." if held else f"The old file is kept as {backup}."
+    )
     if has_reused and kept:
         return (
             f"{path} did not match this run: {reason}. {kept} of its {_results(done)} were carried over, "
@@ -375,8 +377,10 @@ def restarted_text(
     text = f"{path} did not match, so this run starts afresh: {reason}. {aside}"
     if not kept:
         return text
-    back = 'stop this run, move that file back, and pass on_mismatch="reuse"'
-    return f"{text} To use {kept} of them for this run: {back}."
+    return (
+        f"{text} To go on from {kept} of them, stop this run, rename that file to {os.path.basename(path)} "
+        'again, and pass on_mismatch="reuse".'
+    )
 
 
 def mismatch_text(path: str, reason: str, held: Held) -> str:
@@ -389,7 +393,13 @@ def mismatch_text(path: str, reason: str, held: Held) -> str:
 
 
 def _with(held: Held) -> str:
-    return "" if held is None else f", with {held[0]} of {_results(held[1])},"
+    if held is None:
+        return ""
+    return (
+        f", with its {_results(held[0])}"
+        if held[0] == held[1]
+        else f", with {held[0]} of {_results(held[1])}"
+    )
 
 
 def _results(count: int) -> str:

@@ -73,6 +73,8 @@ def changed(saved: Any, now: Any) -> str:
         if names[0] == names[1]:
             names = f"{one.__module__}.{names[0]}", f"{other.__module__}.{names[1]}"
         was, is_now = f"{was} ({names[0]})", f"{is_now} ({names[1]})"
+    if was == is_now and isinstance(now, types.FunctionType):
+        return f"{was} was saved, and one of that name with other code or captured values is asked for"
     if was == is_now:
         return f"{was} was saved, and one that looks the same but holds something else is asked for"
     return f"{was} was saved, {is_now} is asked for"
@@ -132,8 +134,8 @@ def _items(saved: Sequence[Any], now: Sequence[Any]) -> Found:
 def _count(what: str, saved: int, now: int) -> str | None:
     if saved == now:
         return None
-    were = "1 was" if saved == 1 else f"{saved} were"
-    return f"{what}s: {were} saved, {now} {'is' if now == 1 else 'are'} asked for"
+    were = f"1 {what} was" if saved == 1 else f"{saved} {what}s were"
+    return f"{were} saved, {now} {'is' if now == 1 else 'are'} asked for"
 
 
 def _keys(saved: dict[Any, Any], now: dict[Any, Any]) -> Found:
