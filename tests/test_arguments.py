@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thread_chunks import Checkpoint, Chunker, ProcessWorker, ThreadWorker, Worker, chunk
+from thread_chunks import Checkpoint, Chunker, ProcessWorker, ThreadWorker, chunk
 from thread_chunks import _by_value as by_value
 from thread_chunks._parameters import read_calls
 from thread_chunks._travel import check, is_plain
@@ -274,9 +274,7 @@ def test_chunker_refuses_at_once_what_is_wrong_for_every_call() -> None:
                 call(PARAMETERS, path=3)
 
 
-def test_empty_parameters_return_an_empty_list_and_finish_a_checkpoint(
-    tmp_path: Path, worker: Any = None
-) -> None:
+def test_empty_parameters_return_an_empty_list_and_finish_a_checkpoint(tmp_path: Path) -> None:
     """Without calls nothing starts; the list is empty, and a path holds a finished checkpoint that resumes."""
     path = tmp_path / "empty.pkl"
     for _ in range(2):
@@ -303,16 +301,13 @@ def test_good_values_of_other_types_are_taken(tmp_path: Path) -> None:
         assert untyped(double, PARAMETERS, None, 1, 0, tmp_path / "other.pkl", worker=ThreadWorker) == [2, 4]
 
 
-@pytest.mark.parametrize("worker", [ThreadWorker])
-def test_thread_worker_takes_what_does_not_pickle_unless_it_is_to_be_kept(
-    worker: type[Worker], file: Path
-) -> None:
+def test_thread_worker_takes_what_does_not_pickle_unless_it_is_to_be_kept(file: Path) -> None:
     """Threads share the objects themselves; but what stands in a checkpoint must pickle."""
-    assert chunk(lambda lock: lock is LOCK, [[LOCK]], worker=worker) == [True]
+    assert chunk(lambda lock: lock is LOCK, [[LOCK]], worker=ThreadWorker) == [True]
     with pytest.raises(
         TypeError, match=r"parameters\[0\] cannot be kept in a checkpoint.* or leave path= out"
     ):
-        chunk(double, [[LOCK]], path=file, worker=worker)
+        chunk(double, [[LOCK]], path=file, worker=ThreadWorker)
 
 
 def test_worker_with_an_execute_of_its_own_takes_what_does_not_pickle(children: list[Any]) -> None:

@@ -393,13 +393,7 @@ def mismatch_text(path: str, reason: str, held: Held) -> str:
 
 
 def _with(held: Held) -> str:
-    if held is None:
-        return ""
-    return (
-        f", with its {_results(held[0])}"
-        if held[0] == held[1]
-        else f", with {held[0]} of {_results(held[1])}"
-    )
+    return "" if held is None else f", with {held[0]} of {_results(held[1])}"
 
 
 def _results(count: int) -> str:
