@@ -215,18 +215,49 @@ def test_named_function_resumes_in_another_python_without_a_warning(programs: Pr
     assert log.count("lambda") == 2 * (1 + len(other_pythons))
 
 
+LAMBDA = """
+    from thread_chunks import chunk
+    print(chunk(lambda x: x {} 1, [[0], [1]], path="c.pkl", progress_bar=False, chunk_size=1))
+"""
+
+
+def test_lambdas_never_share_results_when_another_python_made_the_same_instruction(
+    programs: Programs,
+) -> None:
+    """The instruction of ``x == 1`` in Python 3.11 is that of ``x < 1`` in Python 3.12, but for its padding."""
+    programs.run(LAMBDA.format("=="))
+    for python in others():
+        source = programs.write(LAMBDA.format("<"))
+        done = subprocess.run(
+            [python, source], capture_output=True, text=True, check=True, env=ENVIRONMENT, cwd=programs.folder
+        )
+        assert done.stdout == "[True, False]\n"
+
+
+@pytest.mark.parametrize("mode", ["restart", "reuse"])
 def test_lambda_of_another_python_starts_afresh_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether a lambda is the same cannot be told across versions: its results are set aside, and a name is advised."""
     path = tmp_path / "c.pkl"
-    chunk(made("f = lambda x: x + 1"), [[1]], path=path, worker=ThreadWorker, chunk_size=1)
-    minor = sys.version_info.minor
-    monkeypatch.setattr(sys, "version_info", type("V", (), {"major": 3, "minor": minor + 1})())
-    # Another Python makes other instructions of the same text.
+    options: dict[str, Any] = {"path": path, "worker": ThreadWorker, "chunk_size": 1}
+    chunk(made("f = lambda x: x + 1"), [[1]], **options)
+    newer = sys.version_info.major, sys.version_info.minor + 1
+    monkeypatch.setattr("thread_chunks._canonical._PYTHON", newer)
+    monkeypatch.setattr("thread_chunks._identity._PYTHON", newer)
     with pytest.warns(
-        CheckpointRestartedWarning,
-        match=rf"Python 3\.{minor} compiled .* Python 3\.{minor + 1} this",
+        CheckpointRestartedWarning, match=rf"Python 3\.{newer[1] - 1} compiled .* Python 3\.{newer[1]} this"
     ):
-        chunk(made("f = lambda x: 1 + x"), [[1]], path=path, worker=ThreadWorker, chunk_size=1)
+        chunk(made("f = lambda x: x + 1"), [[1]], on_mismatch=mode, **options)
     assert (tmp_path / "c.pkl.bak").exists()
+
+
+def test_function_of_another_python_resumes_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that another Python compiled is not compared, so a named function has not changed."""
+    path = tmp_path / "c.pkl"
+    assert seen(path, made(ONE)) == []
+    newer = sys.version_info.major, sys.version_info.minor + 1
+    monkeypatch.setattr("thread_chunks._identity._PYTHON", newer)
+    assert seen(path, made("def f(x):\n    return x + 2\n")) == []

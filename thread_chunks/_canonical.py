@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import hashlib
 import struct
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ Form = bytes
 
 _LONGEST = 96  # longer forms are digested, so that shared parts cannot make a form explode
 _MOST_CYCLES = 1000
+_PYTHON = sys.version_info.major, sys.version_info.minor
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.MethodWrapperType)
 
 
@@ -262,5 +264,6 @@ def _compiled_form(code: types.CodeType) -> Form:
         for value in code.co_consts
     ]
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
-    names = repr((code.co_names, code.co_varnames, code.co_freevars, counts)).encode()
+    # Bytes mean different things to different Pythons: 6b 02 is == in 3.11, and < in 3.12.
+    names = repr((_PYTHON, code.co_names, code.co_varnames, code.co_freevars, counts)).encode()
     return tagged(b"c", code.co_code, names, *constants)

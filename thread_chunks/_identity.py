@@ -31,6 +31,7 @@ _UNSHARED = 2  # the last version of marshal that writes equal values alike, how
 _VERSION = b"2"  # of the canonical form; another version is compared by value, not by digest
 
 
+_PYTHON = sys.version_info.major, sys.version_info.minor
 _CODES = 1 << 12  # marks how the code is digested: digests of another way are not compared
 
 
@@ -129,7 +130,7 @@ def _lambda_parts(func: Any) -> Iterator[Part]:
     """Take a lambda apart; behind the code stands which Python compiled it."""
     if not isinstance(func, types.FunctionType):
         return
-    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    python = "Python {}.{}".format(*_PYTHON)
     empty = tuple(types.CellType() for _ in func.__closure__ or ())
     yield Part("the code", code_form(types.FunctionType(func.__code__, {}, closure=empty)) or b"", python)
     for name, value in defaults(func).items():
@@ -146,7 +147,7 @@ def codes_differ(one: int, other: int) -> bool:
 def _code_digest(code: Form | None) -> int:
     if code is None:
         return 0
-    python = _CODES | sys.version_info.major << 8 | sys.version_info.minor
+    python = _CODES | _PYTHON[0] << 8 | _PYTHON[1]
     (digest,) = struct.unpack("<Q", hashlib.blake2b(code, digest_size=8).digest())
     return python << 48 | int(digest) & (1 << 48) - 1
 
