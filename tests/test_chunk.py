@@ -215,9 +215,21 @@ def test_chunk_leaves_the_file_alone_when_parameters_cannot_be_pickled(tmp_path:
     assert os.listdir(tmp_path) == ["c.pkl"]
 
 
-def test_chunk_fails_one_call_when_its_parameters_cannot_be_pickled() -> None:
-    """Without a checkpoint, parameters that cannot travel fail their own call and no other."""
-    outputs = chunk(add, [[1], [threading.Lock()], [3]], chunk_size=1, on_error="return")
+class Holder:
+    """Something that pickles or not, as what it holds does."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+def test_chunk_fails_one_call_when_its_parameters_turn_out_not_to_pickle() -> None:
+    """One value of each type is tried beforehand; another that cannot travel fails its own call and no other."""
+    outputs = chunk(
+        lambda holder: holder.held,
+        [[Holder(1)], [Holder(threading.Lock())], [Holder(3)]],
+        chunk_size=1,
+        on_error="return",
+    )
     assert outputs[0] == 1
     assert isinstance(outputs[1], Failure)
     assert outputs[2] == 3

@@ -22,12 +22,10 @@ from thread_chunks._identity import (
     FunctionIdentity,
     call_form,
     codes_differ,
-    explain_calls,
-    explain_function,
     fingerprint,
     identify,
-    same_call,
 )
+from thread_chunks._mismatch import explain_calls, explain_function, same_call
 from thread_chunks._parameters import Calls, read_calls
 from thread_chunks._wire import PLAIN
 from thread_chunks.messages import Call
@@ -82,6 +80,9 @@ LAMBDAS.append(lambda *x: x)
 DEFAULTS: list[Any] = [lambda x: x]
 DEFAULTS.append(lambda x, y=1: x)
 DEFAULTS.append(lambda x, y=2: x)
+
+
+NAMED: Callable[..., Any] = named
 
 
 class Compiled:
@@ -230,9 +231,42 @@ def test_codes_do_not_differ_when_another_python_compiled_them() -> None:
     [
         (F, F, None),
         (F, FunctionIdentity("f", b"", 99), None),
-        (F, FunctionIdentity("g", b"", 0), "the file holds results of 'f', and this run is of 'g'"),
-        (identify(lambda x: x), identify(lambda x: x + 1), "the code of the lambda"),
-        (F, FunctionIdentity("f", b"k", 0), "the bound arguments of 'f' differ"),
+        (F, FunctionIdentity("g", b"", 0), "the function was 'f', now it is 'g'"),
+        (F, FunctionIdentity("f", b"k", 0), "what is bound to 'f' differs"),
+        (identify(lambda x: x), identify(lambda x: x + 1), "the code of the lambda differs"),
+        (identify(lambda x: x), identify(lambda y: y), "the code of the lambda differs"),
+        (
+            identify(DEFAULTS[1]),
+            identify(DEFAULTS[2]),
+            "the default of 'y' of the lambda: 1 was saved, 2 is asked for",
+        ),
+        (
+            identify(capture(1)),
+            identify(capture(1.5)),
+            "the captured 'value' of the lambda: 1 was saved, 1.5 is",
+        ),
+        (
+            identify(functools.partial(NAMED, 1, z={1: 2})),
+            identify(functools.partial(NAMED, 1, z={1: 3})),
+            "the bound argument 'z' of 'named': {1: 2} was saved, {1: 3} is asked for",
+        ),
+        (
+            identify(functools.partial(NAMED, 1)),
+            identify(functools.partial(NAMED, 1, y=2)),
+            "the bound argument 'y' of 'named' is new (2)",
+        ),
+        (
+            identify(functools.partial(NAMED, 1, y=2)),
+            identify(functools.partial(NAMED, 1)),
+            "the bound argument 'y' of 'named' is gone (it was 2)",
+        ),
+        (identify(Plain(1).method), identify(Plain(2).method), "the object of 'method'"),
+        (
+            identify("{} a".format),
+            identify("{} b".format),
+            "the object of 'format': '{} a' was saved, '{} b'",
+        ),
+        (identify(Callee(1)), identify(Callee(2)), "the object of 'Callee'"),
     ],
 )
 def test_explain_function_says_what_differs(
@@ -271,7 +305,7 @@ def test_calls_differ_when_their_arguments_do(name: str) -> None:
             assert not same_call(saved[1], now[1]), (other, value)
             explained = explain_calls(saved, now)
             assert explained is not None
-            assert explained.startswith("call 1 differs: argument 1 was "), explained
+            assert explained.startswith("call 1, argument 1"), explained
 
 
 @dataclasses.dataclass
@@ -357,30 +391,42 @@ def test_calls_differ_when_python_calls_unlike_numbers_equal(one: Any, other: An
 @pytest.mark.parametrize(
     ("saved", "now", "text"),
     [
-        ([[1, 2]], [[1, 3]], "call 0 differs: argument 1 was 2 and is now 3"),
-        ([[1], [2], [3]], [[1], [2], [4]], "call 2 differs: argument 0 was 3 and is now 4"),
-        ([{"x": 1, "y": 2}], [{"x": 1, "y": 5}], "call 0 differs: argument 'y' was 2 and is now 5"),
+        ([[1, 2]], [[1, 3]], "call 0, argument 1: 2 was saved, 3 is asked for"),
+        ([[1], [2], [3]], [[1], [2], [4]], "call 2, argument 0: 3 was saved, 4 is asked for"),
+        ([{"x": 1, "y": 2}], [{"x": 1, "y": 5}], "call 0, argument 'y': 2 was saved, 5 is asked for"),
         ([{"x": 1}], [{"x": 1, "y": 5}], "argument 'y' is new (5)"),
         ([{"x": 1, "y": 5}], [{"x": 1}], "argument 'y' is gone (it was 5)"),
         ([[1]], [[1, 2]], "argument 1 is new (2)"),
         ([[1, 2]], [[1]], "argument 1 is gone (it was 2)"),
-        ([[1]], [[1.0]], "argument 0 was 1 and is now 1.0"),
+        ([[1]], [[1.0]], "argument 0: 1 (int) was saved, 1.0 (float) is asked for"),
         (
             [[Settings(1)]],
             [[Settings(2)]],
-            "argument 0 was Settings(rate=1, names=None) and is now Settings(rate=2",
+            "argument 0, field 'rate': 1 was saved, 2 is asked for",
         ),
-        ([[[1, 2]]], [[(1, 2)]], "argument 0 was [1, 2] and is now (1, 2)"),
-        ([[np.int64(1)]], [[np.int32(1)]], "argument 0 was np.int64(1) and is now np.int32(1)"),
-        ([[1], [2]], [[2], [1]], "the same parameters stand in another order; call 0 differs"),
-        ([[1], [2]], [[1], [2], [3]], "the file holds 2 calls, and this run has 3; "),
-        ([[1], [2], [3]], [[1]], "the file holds 3 calls, and this run has 1; "),
+        ([[[1, 2]]], [[(1, 2)]], "argument 0: [1, 2] (list) was saved, (1, 2) (tuple) is asked for"),
+        ([[np.int64(1)]], [[np.int32(1)]], "argument 0: 1 (int64) was saved, 1 (int32) is asked for"),
+        (
+            [[1], [2]],
+            [[2], [1]],
+            "the same parameters stand in another order: call 0, argument 0: 1 was saved, 2 is",
+        ),
+        (
+            [[1], [2]],
+            [[1], [2], [3]],
+            "the file holds 2 calls, this run has 3: 1 call more than saved; the first 2 are the same",
+        ),
+        (
+            [[1], [2], [3]],
+            [[1]],
+            "the file holds 3 calls, this run has 1: 2 calls fewer than saved; the first one is the same",
+        ),
         (
             [[1], [2]],
             [[1], [9], [3]],
-            "the file holds 2 calls, and this run has 3; call 1 differs: argument 0 was 2",
+            "the file holds 2 calls, this run has 3: 1 call more than saved; call 1, argument 0: 2 was",
         ),
-        ([], [[1]], "the file holds 0 calls, and this run has 1"),
+        ([], [[1]], "the file holds 0 calls, this run has 1: 1 call more than saved"),
     ],
 )
 def test_explain_calls_names_call_and_argument(saved: list[Any], now: list[Any], text: str) -> None:
@@ -399,7 +445,7 @@ def test_explain_calls_names_the_types_when_values_look_alike() -> None:
 
     found = explain_calls(calls([1]), calls([One()]))
     assert found is not None
-    assert "argument 0 was 1 (int) and is now 1 (" in found
+    assert "argument 0: 1 (int) was saved, 1 (" in found
     assert "One)" in found
 
 

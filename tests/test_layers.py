@@ -27,8 +27,10 @@ FLOORS = [
         "_memory",
         "_actor",
     },
-    {"_identity", "_format", "_sections"},
-    {"_state", "_log"},
+    {"_bytecode", "_difference", "_format", "_sections"},
+    {"_identity", "_log"},
+    {"_mismatch"},
+    {"_state"},
     {"_checkpoint"},
     {"_resume"},
     {"_writer"},
@@ -175,7 +177,7 @@ def test_only_the_door_imports_the_public_call() -> None:
 
 def test_only_actors_import_pykka() -> None:
     """The rooms of plan, file and values know nothing of actors."""
-    for name in ("_plan", "_format", "_log", "_canonical", "_identity", "_parameters", "_state", "_checkpoint",
+    for name in ("_plan", "_format", "_log", "_canonical", "_bytecode", "_identity", "_difference", "_mismatch", "_parameters", "_state", "_checkpoint",
                  "_resume", "_by_value", "_child", "_child_process", "_wire", "progress"):  # fmt: skip
         assert "pykka" not in others(TREES[name]), name
 

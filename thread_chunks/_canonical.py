@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import hashlib
 import struct
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ Form = bytes
 
 _LONGEST = 96  # longer forms are digested, so that shared parts cannot make a form explode
 _MOST_CYCLES = 1000
+_PYTHON = sys.version_info.major, sys.version_info.minor
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.MethodWrapperType)
 
 
@@ -120,8 +122,7 @@ class _Walk:
             return self._array(value)
         if isinstance(value, _NAMED):
             return self._named(value)
-        is_pandas = kind.__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
-        if is_pandas and (hasattr(value, "columns") or hasattr(value, "dtype")):
+        if is_pandas(value):
             return tagged(b"p", _name(kind), *map(self.form, _frame_parts(value)))
         if dataclasses.is_dataclass(value) and _pickles_plainly(kind):
             names = {field.name for field in dataclasses.fields(value)} | set(getattr(value, "__dict__", ()))
@@ -144,7 +145,7 @@ class _Walk:
             return tagged(b"f", head, *extra, *(self._array(array[name]) for name in array.dtype.names))
         if array.dtype.hasobject:
             return tagged(b"o", head, *extra, *map(self.form, array.ravel().tolist()))
-        return tagged(b"a", head, *extra, *_array_bytes(array))
+        return tagged(b"a", head, *extra, *array_bytes(array))
 
     def _named(self, value: Any) -> Form:
         """Write classes, modules and named functions as their names; other functions also as what they are."""
@@ -198,10 +199,10 @@ def _pickles_plainly(kind: type) -> bool:
     return is_plain and not issubclass(kind, (list, dict))
 
 
-def _array_bytes(array: Any) -> Iterable[Any]:
+def array_bytes(array: Any) -> Iterable[Any]:
     """Give the values of an array as bytes; every NaN is the same one, and padding does not count."""
     if array.dtype.kind == "c":
-        return (*_array_bytes(array.real), *_array_bytes(array.imag))
+        return (*array_bytes(array.real), *array_bytes(array.imag))
     if array.dtype.kind == "f":
         if array.dtype.itemsize > np.dtype("f8").itemsize:
             return [repr(array.astype(array.dtype.newbyteorder("=")).ravel().tolist()).encode()]
@@ -209,6 +210,12 @@ def _array_bytes(array: Any) -> Iterable[Any]:
         if is_nan.any():
             array = np.where(is_nan, array.dtype.type("nan"), array).astype(array.dtype)
     return [np.ascontiguousarray(array).reshape(-1).view(np.uint8)]
+
+
+def is_pandas(value: Any) -> bool:
+    """Tell whether a value is a frame, series or index, without importing pandas."""
+    is_theirs = type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
+    return is_theirs and (hasattr(value, "columns") or hasattr(value, "dtype"))
 
 
 def _name(value: Any) -> bytes:
@@ -257,5 +264,6 @@ def _compiled_form(code: types.CodeType) -> Form:
         for value in code.co_consts
     ]
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
-    names = repr((code.co_names, code.co_varnames, code.co_freevars, counts)).encode()
+    # Bytes mean different things to different Pythons: 6b 02 is == in 3.11, and < in 3.12.
+    names = repr((_PYTHON, code.co_names, code.co_varnames, code.co_freevars, counts)).encode()
     return tagged(b"c", code.co_code, names, *constants)

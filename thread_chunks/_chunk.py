@@ -11,9 +11,9 @@ from typing import Any, Self, TypeAlias
 
 from . import config
 from ._actor import Steward, wait
-from ._job import Job
-from ._options import Options, WorkerKind, checked_size, worker_class
-from ._pool import Pool
+from ._job import Job, checked_path
+from ._options import Options, WorkerKind, check_function, check_switch, checked_size, worker_class
+from ._pool import Pool, constructor_arguments
 from ._run import as_completed, collect
 from .messages import WorkerRef
 from .process_worker import ProcessWorker
@@ -110,13 +110,18 @@ def chunk(
     """
     options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory)
     if func is None and actors is None:
-        msg = "give chunk() a func, or actors that hold one: both are None"
+        msg = (
+            "func is None, and so is actors: give chunk() a function, without parentheses, as in "
+            "chunk(f, [[1], [2]]), or actors that hold one"
+        )
         raise ValueError(msg)
     if actors is None:
-        return collect(Job.read(func, parameters, path, progress_bar, options, chunk_size))
+        constructor_arguments(worker, func)
+        kinds = [worker_class(worker)]
+        return collect(Job.read(func, parameters, path, progress_bar, options, chunk_size, kinds))
     options.check_actors(actors)
     pool = Pool.of(actors, chunk_size)
-    return collect(Job.read(func, parameters, path, progress_bar, options, len(actors)), pool)
+    return collect(Job.read(func, parameters, path, progress_bar, options, pool.size, pool.kinds), pool)
 
 
 class Chunker:
@@ -167,8 +172,13 @@ class Chunker:
     ) -> None:
         self._options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory)
         if (func is None) == (actors is None):
-            msg = "give a Chunker either func or actors, and not both"
+            both = "func and actors are both" + (" None" if func is None else " given")
+            msg = f"{both}: give a Chunker either func or actors, as in Chunker(f) or Chunker(actors=[...])"
             raise ValueError(msg)
+        check_function(func)
+        check_switch("progress_bar", progress_bar)
+        check_switch("persistent", persistent, has_default=False)
+        checked_path(path)
         self._options.check_actors(actors)
         self.progress_bar = progress_bar
         self.persistent = persistent
@@ -280,8 +290,12 @@ class Chunker:
         progress_bar: bool | None,
         path: str | os.PathLike[str] | None,
     ) -> Job:
+        check_function(func)
         if func is not None:
             self._func = func
         bar = self.progress_bar if progress_bar is None else progress_bar
         path = self.path if path is None else path
-        return Job.read(self._func, parameters, path, bar, self._options, self.chunk_size)
+        job = Job.read(self._func, parameters, path, bar, self._options, self.chunk_size, self._pool.kinds)
+        if job.func is not None:
+            self._pool.pickled(job.func)  # it is kept for the run; what cannot be sent is refused now
+        return job

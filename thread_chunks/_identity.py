@@ -1,30 +1,49 @@
 """Is this the same run? Compare functions and parameters by value.
 
 One rule: a function is its name, and parameters are their canonical forms, so
-that a run is recognised in a new process; and where it is not, the first
-difference is named. This room knows calls and nothing of files or actors.
+that a run is recognised in a new process. Where it is not, `_mismatch` says why.
+This room knows calls and nothing of files or actors.
 """
 
 import functools
 import hashlib
+import inspect
 import io
+import marshal
 import operator
 import pickle
 import struct
 import sys
 import types
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _wire
+from ._bytecode import body_form, captured, defaults
 from ._canonical import Form, code_form, form, tagged
 from ._parameters import Calls, shown
 from .messages import Call
 
+_UNSHARED = 2  # the last version of marshal that writes equal values alike, however they are shared
 _VERSION = b"2"  # of the canonical form; another version is compared by value, not by digest
+
+
+_PYTHON = sys.version_info.major, sys.version_info.minor
+_CODES = 1 << 12  # marks how the code is digested: digests of another way are not compared
+
+
+class Part(NamedTuple):
+    """Something that belongs to a function beside its name: to say later what of it changed."""
+
+    what: str
+    """What it is, such as "the bound argument 'rate'"."""
+    key: Form
+    """Its value."""
+    text: str
+    """What to show of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +56,10 @@ class FunctionIdentity:
     """What stands beside the name: the code of a lambda, the bound arguments of a partial."""
     code: int
     """A digest of its code and the Python version that compiled it; 0 if it has none to see."""
+    parts: tuple[Part, ...] = field(default=(), compare=False)
+    """What the key consists of."""
+    arguments: tuple[str, ...] = field(default=(), compare=False)
+    """The names of its positional arguments, as far as they are known."""
 
 
 def identify(func: Callable[..., Any]) -> FunctionIdentity:
@@ -52,29 +75,68 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
     FunctionIdentity
         Its name, what belongs to the name, and a digest of its code.
     """
+    arguments = _argument_names(func)
     bound: list[Form] = []
+    parts: list[Part] = []
     while True:
         if isinstance(func, functools.partial):
             bound.append(form((func.args, func.keywords)))
+            parts += _bound_parts(func)
             func = func.func
         elif isinstance(func, types.MethodType):
             bound.append(form(func.__self__))
+            parts.append(_part("the object", func.__self__))
             func = func.__func__
         else:
             break
     owner = None if isinstance(func, type) else getattr(func, "__self__", None)
     if owner is not None and not isinstance(owner, types.ModuleType):
         bound.append(form(owner))  # a method of a builtin
+        parts.append(_part("the object", owner))
     name = getattr(func, "__name__", None)
     if not isinstance(name, str):
         name = type(func).__name__
         bound.append(form(func))  # a callable object: its state counts
+        parts.append(_part("the object", func))
         func = type(func).__call__
-    code = code_form(func)
     if name == "<lambda>":
+        code = code_form(func)
         bound.append(form(func) if code is None else code)
+        parts += _lambda_parts(func)
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
-    return FunctionIdentity(name, key, _code_digest(code))
+    return FunctionIdentity(name, key, _code_digest(body_form(func)), tuple(parts), arguments)
+
+
+def _argument_names(func: Callable[..., Any]) -> tuple[str, ...]:
+    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    with suppress(Exception):  # many callables of compiled modules do not say
+        parameters = inspect.signature(func).parameters.values()
+        return tuple(parameter.name for parameter in parameters if parameter.kind in positional)
+    return ()
+
+
+def _part(what: str, value: Any) -> Part:
+    return Part(what, form(value), shown(value))
+
+
+def _bound_parts(func: "functools.partial[Any]") -> Iterator[Part]:
+    for number, value in enumerate(func.args):
+        yield _part(f"the bound argument {number}", value)
+    for name, value in func.keywords.items():
+        yield _part(f"the bound argument {name!r}", value)
+
+
+def _lambda_parts(func: Any) -> Iterator[Part]:
+    """Take a lambda apart; behind the code stands which Python compiled it."""
+    if not isinstance(func, types.FunctionType):
+        return
+    python = "Python {}.{}".format(*_PYTHON)
+    empty = tuple(types.CellType() for _ in func.__closure__ or ())
+    yield Part("the code", code_form(types.FunctionType(func.__code__, {}, closure=empty)) or b"", python)
+    for name, value in defaults(func).items():
+        yield _part(f"the default of {name!r}", value)
+    for name, value in captured(func).items():
+        yield _part(f"the captured {name!r}", value)
 
 
 def codes_differ(one: int, other: int) -> bool:
@@ -85,7 +147,7 @@ def codes_differ(one: int, other: int) -> bool:
 def _code_digest(code: Form | None) -> int:
     if code is None:
         return 0
-    python = sys.version_info.major << 8 | sys.version_info.minor
+    python = _CODES | _PYTHON[0] << 8 | _PYTHON[1]
     (digest,) = struct.unpack("<Q", hashlib.blake2b(code, digest_size=8).digest())
     return python << 48 | int(digest) & (1 << 48) - 1
 
@@ -136,11 +198,8 @@ def plain_form(calls: Calls) -> Form | None:
         if not _wire.kinds(calls.values) <= {tuple}:
             return None
         lengths, values = list(map(len, calls.values)), list(chain.from_iterable(calls.values))
-    kinds = _wire.kinds(values)
-    if not kinds <= _wire.PLAIN:
+    if not _is_plain(values):
         return None
-    if kinds & {float, complex} and not all(map(operator.eq, values, values)):
-        return None  # NaN is not itself, and has many bit patterns
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 5)
     pickler.fast = True
@@ -153,69 +212,43 @@ def call_form(call: Call) -> Form:
     return form((call.args, call.kwargs))
 
 
-def explain_function(saved: FunctionIdentity, now: FunctionIdentity) -> str | None:
-    """Say how two functions differ in identity, or ``None``."""
-    if saved.name != now.name:
-        return f"the file holds results of {saved.name!r}, and this run is of {now.name!r}"
-    if saved.key != now.key:
-        if now.name == "<lambda>":
-            return "the code of the lambda differs from the one saved"
-        return f"the bound arguments of {now.name!r} differ from those saved"
-    return None
-
-
-def explain_calls(saved: Sequence[Call], now: Sequence[Call]) -> str | None:
-    """Say where two parameter lists first differ, or ``None`` if they are the same.
+def call_key(call: Call) -> bytes:
+    """Return bytes that are equal for equal calls of this process: its form, or faster for plain scalars.
 
     Parameters
     ----------
-    saved, now
-        The calls of the file and of this run.
+    call
+        Its arguments.
 
     Returns
     -------
-    str or None
-        One sentence that names the call and the argument.
+    bytes
+        Not to be kept: another Python may write others.
     """
-    for one, other in zip(saved, now, strict=False):
-        if not same_call(one, other):
-            break
-    else:
-        if len(saved) == len(now):
-            return None
-        common = min(len(saved), len(now))
-        return f"{_counts(saved, now)}; the first {'is' if common == 1 else f'{common} are'} the same"
-    reordered = len(saved) == len(now) and Counter(map(call_form, saved)) == Counter(map(call_form, now))
-    prefix = "the same parameters stand in another order; " if reordered else ""
-    if len(saved) != len(now):
-        prefix = f"{_counts(saved, now)}; "
-    return f"{prefix}call {one.index} differs: {_first_difference(one, other)}"
+    if call.kwargs or not _is_plain(call.args):
+        return call_form(call)
+    return marshal.dumps(call.args, _UNSHARED)
 
 
-def _counts(saved: Sequence[Call], now: Sequence[Call]) -> str:
-    calls = f"{len(saved)} call" if len(saved) == 1 else f"{len(saved)} calls"
-    return f"the file holds {calls}, and this run has {len(now)}"
+def call_keys(calls: Calls) -> list[bytes]:
+    """Return the `call_key` of every call: of plain rows at the speed of C.
+
+    Parameters
+    ----------
+    calls
+        The calls.
+
+    Returns
+    -------
+    list of bytes
+        In order.
+    """
+    if calls.width and _is_plain(calls.values):
+        return [marshal.dumps(row, _UNSHARED) for row in _wire.unflat(calls.width, calls.values)]
+    return list(map(call_key, calls))
 
 
-def same_call(one: Call, other: Call) -> bool:
-    """Compare two calls by value."""
-    return call_form(one) == call_form(other)
-
-
-def _first_difference(one: Call, other: Call) -> str:
-    saved: dict[Any, Any] = {**dict(enumerate(one.args)), **one.kwargs}
-    now: dict[Any, Any] = {**dict(enumerate(other.args)), **other.kwargs}
-    for key in [*now, *saved]:
-        if key not in saved:
-            return f"argument {key!r} is new ({shown(now[key])})"
-        if key not in now:
-            return f"argument {key!r} is gone (it was {shown(saved[key])})"
-        if form(saved[key]) != form(now[key]):
-            was, is_now = shown(saved[key]), shown(now[key])
-            if was == is_now:
-                was, is_now = (
-                    f"{text} ({type(value).__qualname__})"
-                    for text, value in ((was, saved[key]), (is_now, now[key]))
-                )
-            return f"argument {key!r} was {was} and is now {is_now}"
-    return "its arguments"
+def _is_plain(values: Sequence[Any]) -> bool:
+    """Tell whether values are scalars, and none is NaN: it is not itself, and has many bit patterns."""
+    kinds = _wire.kinds(values)
+    return kinds <= _wire.PLAIN and (not kinds & {float, complex} or all(map(operator.eq, values, values)))

@@ -5,15 +5,17 @@ what only the file or the function itself can tell. This room knows no actors.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from . import config
 from ._checkpoint import Checkpoint
-from ._options import Options, checked_size
-from ._parameters import Calls, read_calls
+from ._options import Options, check_function, check_switch, checked_size, sends_parameters
+from ._parameters import Calls, read_calls, shown
 from ._policy import RestartPolicy, RunPolicy
+from ._travel import check, is_plain
+from .worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Job:
         Everything else.
     chunk_size : int
         How many calls may run at the same time.
+    is_plain : bool
+        Whether the parameters are nothing but scalars, and so are known to pickle.
     """
 
     func: Callable[..., Any] | None
@@ -45,6 +49,7 @@ class Job:
     has_bar: bool
     options: Options
     chunk_size: int
+    is_plain: bool
 
     @classmethod
     def read(
@@ -55,6 +60,7 @@ class Job:
         progress_bar: bool | None,
         options: Options,
         chunk_size: int | None,
+        kinds: Sequence[type[Worker]],
     ) -> Self:
         """Check everything that can be checked before anything starts.
 
@@ -62,19 +68,28 @@ class Job:
         ----------
         func, parameters, path, progress_bar, options, chunk_size
             As the user gave them.
+        kinds
+            The classes of the workers.
 
         Returns
         -------
         Job
             Ready to run.
         """
-        if func is not None and not callable(func):
-            msg = f"func must be a function, not {func!r}"
-            raise TypeError(msg)
+        check_function(func)
+        check_switch("progress_bar", progress_bar)
+        size, name = checked_size(chunk_size), checked_path(path)
+        for kind in kinds:
+            options.check_kinds([kind])
         entries, calls = read_calls(parameters)
-        name = None if path is None else os.path.abspath(Checkpoint._updatepathroot(path) or "")  # noqa: SLF001
+        if not (plain := is_plain(calls)) and sends_parameters(kinds):
+            check(
+                calls, "sent to another process", "use worker=ThreadWorker" + (" and no path" if name else "")
+            )
+        elif not plain and name is not None:
+            check(calls, "kept in a checkpoint", "leave path= out")
         has_bar = config.progress_bar if progress_bar is None else progress_bar
-        return cls(func, entries, calls, name, bool(has_bar), options, checked_size(chunk_size))
+        return cls(func, entries, calls, name, bool(has_bar), options, size, plain)
 
     @property
     def policy(self) -> RunPolicy:
@@ -92,3 +107,33 @@ class Job:
                 grace=config.grace_seconds,
             ),
         )
+
+
+def checked_path(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the whole name of the checkpoint file.
+
+    Parameters
+    ----------
+    path
+        What the user said.
+
+    Returns
+    -------
+    str or None
+        An absolute path; ``None`` for no file.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no path, or none of a file.
+    """
+    if path is None:
+        return None
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        msg = f"path must be the name of a file, such as 'results.pkl', and not {shown(path)}"
+        raise TypeError(msg)
+    text = os.fsdecode(path)
+    if os.path.basename(text) in {"", ".", ".."} or "\0" in text:
+        msg = f"path must name a file, such as {os.path.join(text.split(chr(0))[0], 'results.pkl')!r}, not {text!r}"
+        raise ValueError(msg)
+    return os.path.abspath(Checkpoint._updatepathroot(text) or "")  # noqa: SLF001

@@ -6,13 +6,18 @@ knows no actors.
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import math
+import numbers
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from . import config
 from ._late import imported
 from ._memory import to_bytes
+from ._parameters import shown
 from .process_worker import ProcessWorker
 from .worker import Worker
 
@@ -35,14 +40,13 @@ class Options:
     def __post_init__(self) -> None:
         _check_choice("on_error", self.on_error, ("raise", "continue", "return"))
         _check_choice("on_mismatch", self.on_mismatch, ("restart", "reuse", "raise"))
-        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
-            msg = f"retries must be a whole number of at least 0, not {self.retries!r}"
-            raise ValueError(msg)
-        if self.timeout is not None and not self.timeout > 0:
-            msg = f"timeout must be a number of seconds above 0, or None, not {self.timeout!r}"
-            raise ValueError(msg)
+        object.__setattr__(self, "retries", _whole("retries", self.retries, 0))
+        _check_timeout(self.timeout)
         if self.on_result is not None and not callable(self.on_result):
-            msg = f"on_result must be a function of (index, output), not {self.on_result!r}"
+            msg = (
+                f"on_result must be a function of (index, output), such as print, not {shown(self.on_result)}: "
+                "pass the function itself, without quotes or parentheses"
+            )
             raise TypeError(msg)
         worker_class(self.worker)
         if self.max_memory is not None:
@@ -99,11 +103,94 @@ class Options:
                 raise ValueError(msg)
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in choices:
         expected = ", ".join(map(repr, choices))
-        msg = f"{name} must be one of {expected}, not {value!r}"
+        msg = f"{name} must be one of {expected}, not {shown(value)}"
         raise ValueError(msg)
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is None:
+        return
+    advice = "a number of seconds above 0, such as 60, or None for no limit"
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real):
+        msg = f"timeout must be {advice}, not {shown(timeout)}"
+        raise TypeError(msg)
+    if not 0 < float(timeout) < math.inf:
+        msg = f"timeout must be {advice}, not {timeout!r}"
+        raise ValueError(msg)
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    """Return a whole number, NumPy's too; 2.0 and True are none."""
+    with suppress(TypeError):
+        if not isinstance(value, bool) and (number := operator.index(value)) >= least:  # type: ignore[arg-type]
+            return number
+    msg = f"{name} must be a whole number of at least {least}, not {shown(value)}"
+    if isinstance(value, float) and value.is_integer() and value >= least:
+        msg += f": write {name}={int(value)}"
+    raise ValueError(msg)
+
+
+def check_function(func: object) -> None:
+    """Refuse what cannot be called.
+
+    Parameters
+    ----------
+    func
+        What the user gave; ``None`` for the actors' own.
+
+    Raises
+    ------
+    TypeError
+        With the fix.
+    """
+    if func is not None and not callable(func):
+        msg = (
+            f"func must be a function, not {shown(func)}: pass the function itself, without quotes or "
+            "parentheses, and before the parameters, such as chunk(f, [[1], [2]])"
+        )
+        raise TypeError(msg)
+
+
+def check_switch(name: str, value: object, *, has_default: bool = True) -> None:
+    """Refuse what is neither on nor off.
+
+    Parameters
+    ----------
+    name, value
+        The option.
+    has_default
+        Whether ``None`` is a value of it.
+
+    Raises
+    ------
+    TypeError
+        With the fix.
+    """
+    is_number = isinstance(value, int) and value in {0, 1}
+    if is_number or type(value).__name__ == "bool_" or type(value).__name__ == "bool":  # NumPy has its own
+        return
+    if value is not None or not has_default:
+        msg = f"{name} must be True or False{', or None for the default' if has_default else ''}, not {shown(value)}"
+        raise TypeError(msg)
+
+
+def sends_parameters(kinds: Iterable[type[Worker]]) -> bool:
+    """Tell whether workers send the parameters on as they are: a worker's own `execute` may do anything.
+
+    Parameters
+    ----------
+    kinds
+        The classes of the workers.
+
+    Returns
+    -------
+    bool
+        Whether one of them does.
+    """
+    return any(kind.needs_pickle and kind.execute is ProcessWorker.execute for kind in kinds)
 
 
 def worker_class(kind: WorkerKind) -> type[Worker]:
@@ -127,7 +214,7 @@ def worker_class(kind: WorkerKind) -> type[Worker]:
     found = kind.func if isinstance(kind, functools.partial) else kind
     if inspect.isclass(found) and issubclass(found, Worker):
         return found
-    msg = f"worker must be a subclass of Worker, such as ProcessWorker or ThreadWorker, not {kind!r}"
+    msg = f"worker must be a subclass of Worker, such as ProcessWorker or ThreadWorker, not {shown(kind)}"
     raise TypeError(msg)
 
 
@@ -149,11 +236,7 @@ def checked_size(chunk_size: int | None) -> int:
     ValueError
         If it is not a whole number of at least 1.
     """
-    size = config.default_chunk_size if chunk_size is None else chunk_size
-    if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
-        msg = f"chunk_size must be a whole number of at least 1, not {size!r}"
-        raise ValueError(msg)
-    return int(size)
+    return _whole("chunk_size", config.default_chunk_size if chunk_size is None else chunk_size, 1)
 
 
 def threads_per_call(chunk_size: int) -> int:

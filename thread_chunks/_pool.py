@@ -7,7 +7,7 @@ worker classes and nothing of runs.
 import functools
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,8 @@ import pykka
 
 from ._actor import Steward, ask
 from ._by_value import dump
-from ._options import WorkerKind, worker_class
+from ._options import WorkerKind, checked_size, worker_class
+from ._parameters import shown
 from .errors import RunStoppedError
 from .messages import GetFunction, GetReady, WorkerRef
 from .worker import Worker
@@ -94,21 +95,28 @@ class Pool:
         TypeError
             If one is not a worker.
         """
-        actors = list(actors)
+        actors = _listed(actors)
         if not actors or (chunk_size is not None and chunk_size != len(actors)):
             msg = (
-                f"chunk_size is {chunk_size}, but there are {len(actors)} actors: each actor runs one "
+                f"chunk_size is {shown(chunk_size)}, but there are {len(actors)} actors: each actor runs one "
                 "call at a time, so leave chunk_size out, or make the numbers equal (at least 1)"
             )
             raise ValueError(msg)
+        checked_size(
+            len(actors) if chunk_size is None else chunk_size
+        )  # True and 2.0 are no numbers of actors
         for number, actor in enumerate(actors):
             if not isinstance(actor, pykka.ActorRef) or not issubclass(actor.actor_class, Worker):
-                msg = (
-                    f"actors[{number}] must be a started worker, such as ThreadWorker.start(), not {actor!r}"
-                )
+                msg = f"actors[{number}] must be a started worker, such as ThreadWorker.start(), not {shown(actor)}"
                 raise TypeError(msg)
             if not actor.is_alive():
                 msg = f"actors[{number}] was stopped; start another with {actor.actor_class.__name__}.start(...)"
+                raise ValueError(msg)
+            if actor in actors[:number]:
+                msg = (
+                    f"actors[{number}] is actors[{actors.index(actor)}] again, and one actor runs one call at a "
+                    f"time: start one for each, as in [{actor.actor_class.__name__}.start(...) for _ in range(2)]"
+                )
                 raise ValueError(msg)
         pool = cls(None, None)
         pool.actors = actors
@@ -217,6 +225,13 @@ class Pool:
         return [actor.stop(block=False) for actor in self.actors]
 
 
+def _listed(actors: object) -> list[WorkerRef]:
+    if isinstance(actors, Iterable) and not isinstance(actors, (str, bytes)):
+        return list(actors)
+    msg = f"actors must be a list of started workers, such as [ThreadWorker.start()], not {shown(actors)}"
+    raise TypeError(msg)
+
+
 def _get_ready(actor: WorkerRef, threads: int) -> None:
     """Tell a worker; the supervisor will find out about one that ended already."""
     with suppress(pykka.ActorDeadError):
@@ -249,14 +264,34 @@ def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
     except Exception as error:
         name = getattr(func, "__name__", repr(func))
         msg = (
-            f"{name!r} cannot be sent to another process: {error}. It or a global that it uses holds "
+            f"func {name!r} cannot be sent to another process: {error}. It or a global that it uses holds "
             "something that cannot be pickled: create that inside the function, or use worker=ThreadWorker"
         )
         raise TypeError(msg) from error
 
 
-def _new_worker(kind: WorkerKind, func: Callable[..., Any] | None) -> Worker:
-    """Construct one worker with its constructor's arguments and the function."""
+def constructor_arguments(
+    kind: WorkerKind, func: Callable[..., Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what a worker class is to be called with.
+
+    Parameters
+    ----------
+    kind
+        The ``worker`` option.
+    func
+        The function.
+
+    Returns
+    -------
+    tuple, dict
+        Positional and keyword arguments.
+
+    Raises
+    ------
+    TypeError
+        If they are not what its constructor takes.
+    """
     args, options = (kind.args, dict(kind.keywords)) if isinstance(kind, functools.partial) else ((), {})
     worker = worker_class(kind)
     signature = inspect.signature(worker)
@@ -270,7 +305,13 @@ def _new_worker(kind: WorkerKind, func: Callable[..., Any] | None) -> Worker:
             f"worker=functools.partial({worker.__name__}, ...), or pass actors=[{worker.__name__}.start(...), ...]"
         )
         raise TypeError(msg) from None
-    made = worker(*args, **options)
+    return args, options
+
+
+def _new_worker(kind: WorkerKind, func: Callable[..., Any] | None) -> Worker:
+    """Construct one worker with its constructor's arguments and the function."""
+    args, options = constructor_arguments(kind, func)
+    made = worker_class(kind)(*args, **options)
     if "func" not in options and func is not None:
         made.set_func(func)
     return made

@@ -6,8 +6,7 @@ actors.
 """
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from ._checkpoint import (
     HeadReader,
     about_run,
     assemble,
+    mismatch_text,
     pickle_head,
     read_any,
     restarted_text,
@@ -24,8 +24,9 @@ from ._checkpoint import (
 )
 from ._format import is_legacy
 from ._garbage import paused
-from ._identity import FunctionIdentity, call_form, explain_function, fingerprint, plain_form
+from ._identity import FunctionIdentity, fingerprint, plain_form
 from ._log import Log
+from ._mismatch import explain_function, kept_by_reuse
 from ._parameters import Calls, read_calls
 from ._records import RESULT, Group, Record
 from ._sections import Section, as_sections, joined
@@ -99,12 +100,23 @@ def _open(
         if not log.size:
             log.replace(pickle_head(fresh, (), plain), digest, about=about_run(fresh, 0))
             return OpenedRun(fresh, log, is_fresh=True)
-        opened = _open_existing(log, fresh, digest, calls, on_mismatch)
+        opened = _open_existing(log, fresh, _Run(digest, calls, identity.arguments), on_mismatch)
         opened.warnings.extend(_changed_code(opened.checkpoint, identity))
     except BaseException:
         log.close()
         raise
     return opened
+
+
+class _Run(NamedTuple):
+    """What is looked for in the file."""
+
+    digest: bytes
+    """The fingerprint."""
+    calls: Calls
+    """The calls."""
+    names: Sequence[str]
+    """What the function calls its arguments."""
 
 
 class _Found(NamedTuple):
@@ -118,13 +130,13 @@ class _Found(NamedTuple):
     """Whether it can be appended to as it is."""
 
 
-def _find(log: Log, fresh: Checkpoint, digest: bytes, on_mismatch: str) -> _Found:
+def _find(log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> _Found:
     """Decide from the header whose file it is; unpickle no more of it than that asks for."""
     if is_legacy(log.start()):
         saved = read_any(log)
-        return _Found(saved, fresh.difference(saved), is_current=False)
+        return _Found(saved, fresh.difference(saved, run.names), is_current=False)
     contents = log.read()
-    if log.fingerprint == digest:
+    if log.fingerprint == run.digest:
         saved = assemble(contents, log.path, is_growing=False)
         return _Found(saved, None, is_current=all(damage.is_tail for damage in contents.damages))
     if on_mismatch != "reuse":
@@ -132,21 +144,21 @@ def _find(log: Log, fresh: Checkpoint, digest: bytes, on_mismatch: str) -> _Foun
             unread = f"it is of another run, and as it {distrusted} it was not read to say what differs"
             return _Found(None, unread, is_current=False)
         saved = survey(contents, log.path)
-        if (reason := fresh.difference(saved)) is not None:
+        if (reason := fresh.difference(saved, run.names)) is not None:
             return _Found(saved, reason, is_current=False)
     saved = assemble(contents, log.path, is_growing=False)
-    return _Found(saved, fresh.difference(saved), is_current=False)
+    return _Found(saved, fresh.difference(saved, run.names), is_current=False)
 
 
-def _open_existing(log: Log, fresh: Checkpoint, digest: bytes, calls: Calls, on_mismatch: str) -> OpenedRun:
-    saved, reason, is_current = _find(log, fresh, digest, on_mismatch)
+def _open_existing(log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> OpenedRun:
+    saved, reason, is_current = _find(log, fresh, run, on_mismatch)
     if saved is None or reason is not None:
-        opened = _open_mismatched(log, fresh, digest, saved, calls, str(reason), on_mismatch)
+        opened = _open_mismatched(log, fresh, run, saved, str(reason), on_mismatch)
     else:
         fresh.keep_results(saved)
         if not is_current:
             # A damaged file is set aside as evidence; another format is fully carried over.
-            _write_anew(log, fresh, digest, keep_old=saved.has_gaps)
+            _write_anew(log, fresh, run.digest, keep_old=saved.has_gaps)
         log.hold()
         opened = OpenedRun(fresh, log)
     opened.warnings[:0] = saved.take_notes() if saved is not None else []
@@ -159,44 +171,24 @@ def _write_anew(log: Log, fresh: Checkpoint, digest: bytes, *, keep_old: bool) -
 
 
 def _open_mismatched(
-    log: Log, fresh: Checkpoint, digest: bytes,
-    saved: Checkpoint | None, calls: Calls, reason: str, on_mismatch: str,
-) -> OpenedRun:  # fmt: skip
+    log: Log, fresh: Checkpoint, run: _Run, saved: Checkpoint | None, reason: str, on_mismatch: str
+) -> OpenedRun:
+    pairs: list[tuple[int, int]] = []
+    if saved is not None and explain_function(saved.identity(), fresh.identity()) is None:
+        pairs = list(kept_by_reuse(read_calls(saved.parameters)[1], saved.completed, run.calls))
+    held = None if saved is None else (saved.done, len(saved.parameters), len(pairs))
     if on_mismatch == "raise":
-        held = "" if saved is None else f", with {saved.done} of {len(saved.parameters)} results"
-        msg = (
-            f"{log.path} does not belong to this run: {reason}. It was left alone{held}. "
-            'Give this run another path, or pass on_mismatch="restart" or "reuse".'
-        )
-        raise CheckpointMismatchError(msg)
+        raise CheckpointMismatchError(mismatch_text(log.path, reason, held))
     is_lossless = False
-    if (
-        saved is not None
-        and on_mismatch == "reuse"
-        and explain_function(saved.identity(), fresh.identity()) is None
-    ):
-        is_lossless = _reuse(saved, fresh, calls)
-    backup = _write_anew(log, fresh, digest, keep_old=not is_lossless)
+    if saved is not None and on_mismatch == "reuse":
+        for index, place in pairs:
+            fresh.copy_result(index, saved, place)
+        is_lossless = 0 < len({place for _, place in pairs}) == saved.done and not saved.has_gaps
+    backup = _write_anew(log, fresh, run.digest, keep_old=not is_lossless)
     if backup is None:
         return OpenedRun(fresh, log)
-    return OpenedRun(
-        fresh, log, [CheckpointRestartedWarning(restarted_text(log.path, backup, reason, fresh.done))]
-    )
-
-
-def _reuse(saved: Checkpoint, fresh: Checkpoint, calls: Calls) -> bool:
-    """Carry over every result whose parameters still occur; tell whether that was all of them."""
-    places = defaultdict(list)
-    for call in read_calls(saved.parameters)[1]:
-        if saved.completed[call.index]:
-            places[call_form(call)].append(call.index)
-    used: set[int] = set()
-    for call in calls:
-        if found := places.get(call_form(call)):
-            fresh.copy_result(call.index, saved, found[0])
-            used.add(found[0])
-            del found[: len(found) > 1]
-    return len(used) == saved.done and not saved.has_gaps
+    text = restarted_text(log.path, backup, reason, held, has_reused=on_mismatch == "reuse")
+    return OpenedRun(fresh, log, [CheckpointRestartedWarning(text)])
 
 
 def fold(checkpoint: Checkpoint, log: Log, calls: Calls, records: Iterable[Record | Group] | None) -> None:
@@ -257,6 +249,7 @@ def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) 
         Checkpoint, (identity.name, parameters, [None] * count, [False] * count, 0, 0, path), {}
     )
     checkpoint._key = identity.key  # noqa: SLF001
+    checkpoint._parts = tuple((part.what, part.key, part.text) for part in identity.parts)  # noqa: SLF001
     return checkpoint
 
 

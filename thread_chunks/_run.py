@@ -165,8 +165,8 @@ class _Run:
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
         # Without a file nothing is compared, and to digest what a function holds can take long.
         identity = FunctionIdentity("", b"", 0) if job.path is None else identify(self._func)
-        is_new = job.path is None or not os.path.lexists(job.path)
-        if is_new:  # nothing can be saved: every call will be run
+        is_new = job.path is None or (job.is_plain and not os.path.lexists(job.path))
+        if is_new:  # nothing can be saved, and every parameter travels: every call will be run
             self._fill_pool(len(job.calls))
         self._warn_of_strangers()
         self._steward.do(lambda: self._start_writer(identity))

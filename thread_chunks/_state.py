@@ -17,7 +17,8 @@ from typing import Any, Self
 
 from . import _wire
 from ._canonical import form
-from ._identity import FunctionIdentity, codes_differ, explain_calls, explain_function
+from ._identity import FunctionIdentity, Part, codes_differ
+from ._mismatch import explain_calls, explain_function
 from ._parameters import read_calls
 from ._records import DEATH, RESULT, Group, Record
 from ._sections import Section, as_sections, joined, load_result, rows
@@ -34,6 +35,7 @@ class RunState:
     index: int
     done: int
     failures: dict[int, str]
+    _parts: tuple[tuple[str, bytes, str], ...] = ()  # of the key; older files do not have it
 
     def __init__(
         self,
@@ -320,15 +322,18 @@ class RunState:
 
     def identity(self) -> FunctionIdentity:
         """Return what is known of the function."""
-        return FunctionIdentity(self.func_name, self._key or b"", 0)
+        parts = tuple(Part(*part) for part in self._parts)
+        return FunctionIdentity(self.func_name, self._key or b"", 0, parts)
 
-    def difference(self, saved: "RunState") -> str | None:
+    def difference(self, saved: "RunState", names: Sequence[str] = ()) -> str | None:
         """Say why a saved checkpoint is not of the same run, or ``None`` if it is.
 
         Parameters
         ----------
         saved
             What a file holds.
+        names
+            What the function calls its arguments, if that is known.
 
         Returns
         -------
@@ -340,7 +345,7 @@ class RunState:
             one, other = replace(one, key=b""), replace(other, key=b"")
         reason = explain_function(one, other)
         if reason is None:
-            reason = explain_calls(read_calls(saved.parameters)[1], read_calls(self.parameters)[1])
+            reason = explain_calls(read_calls(saved.parameters)[1], read_calls(self.parameters)[1], names)
         if reason is None and form(saved._dependencies) != form(self._dependencies):
             reason = "the dependencies differ"
         return reason
