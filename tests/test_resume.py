@@ -558,6 +558,84 @@ def test_reuse_keeps_results_when_the_saved_run_was_not_finished(path: Path, log
     assert sorted(noted(log)) == ["1", "3"]
 
 
+class Moody:
+    """A result that can be unpickled once the mood is good."""
+
+    is_good = True
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["x"] == 1 and not Moody.is_good:
+            msg = "not today"
+            raise OSError(msg)
+        self.__dict__.update(state)
+
+
+def test_reuse_runs_again_what_cannot_be_unpickled(
+    path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A saved result that cannot be read costs its own call; the others are carried over and the old file is kept."""
+
+    def made(x: int) -> Moody:
+        note(log, x)
+        return Moody(x)
+
+    chunk(made, [[0], [1], [2]], chunk_size=1, worker=ThreadWorker, path=path)
+    log.unlink()
+    monkeypatch.setattr(Moody, "is_good", False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outputs = chunk(
+            made, [[2], [1], [0]], chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="reuse"
+        )
+    assert [output.x for output in outputs] == [2, 1, 0]
+    assert noted(log) == ["1"]
+    assert [each.category for each in caught] == [CheckpointDamagedWarning, CheckpointRestartedWarning]
+    assert "call 1 cannot be unpickled" in str(caught[0].message)
+    assert "All that could be read, 2 results, was carried over" in str(caught[1].message)
+    monkeypatch.setattr(Moody, "is_good", True)
+    assert [output.x for output in Checkpoint.load(path.parent / "c.pkl.bak").output] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("saved", "now", "new"), [(1, 3, 2), (3, 1, 0), (3, 5, 2), (2, 2, 0)])
+def test_reuse_gives_each_saved_result_to_one_call_when_parameters_occur_several_times(
+    saved: int, now: int, new: int, path: Path, log: Path
+) -> None:
+    """Parameters that occur more often than they were saved are computed as often as that, and no more."""
+
+    def add(x: int) -> int:
+        note(log, x)
+        return x
+
+    chunk(add, [[5]] * saved, chunk_size=1, worker=ThreadWorker, path=path)
+    log.unlink()
+    parameters = [[5]] * now + [[6]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CheckpointRestartedWarning)
+        assert chunk(add, parameters, chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="reuse") == [
+            5
+        ] * now + [6]
+    assert noted(log) == ["5"] * new + ["6"]
+    assert (path.parent / "c.pkl.bak").exists() == (saved > now)
+
+
+def test_restart_says_how_to_get_the_results_back(path: Path, log: Path) -> None:
+    """What the warning advises works: rename the old file, ask for "reuse", and only new calls run."""
+    chunk(adder(log), PARAMETERS, chunk_size=1, worker=ThreadWorker, path=path)
+    longer = [*PARAMETERS, [6, 0.5]]
+    with pytest.warns(
+        CheckpointRestartedWarning, match=r"To keep 6 results, .* rename .* to c\.pkl again"
+    ) as caught:
+        chunk(adder(log), longer, chunk_size=1, worker=ThreadWorker, path=path)
+    assert "6 of 6 results, is kept as" in str(caught[0].message)
+    os.replace(path.parent / "c.pkl.bak", path)
+    log.unlink()
+    chunk(adder(log), longer, chunk_size=1, worker=ThreadWorker, path=path, on_mismatch="reuse")
+    assert noted(log) == ["6"]
+
+
 def test_reuse_runs_everything_when_the_function_is_another(path: Path, log: Path) -> None:
     """Results of another function are of no use, whatever their parameters."""
     chunk(abs, [[-1], [-2]], chunk_size=1, worker=ThreadWorker, path=path)

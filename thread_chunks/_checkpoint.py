@@ -382,22 +382,22 @@ def restarted_text(
         f"The old file{_with(held)}, is kept as {backup}." if held else f"The old file is kept as {backup}."
     )
     if has_reused and kept:
-        return (
-            f"{path} did not match this run: {reason}. {kept} of its {_results(done)} were carried over, "
-            f"the others have no place in this run. {aside}"
-        )
+        carried = f"{kept} of its {_results(done)} were carried over, the others have no place in this run"
+        if kept == done:
+            carried = f"All that could be read, {_results(done)}, was carried over"
+        return f"{path} did not match this run: {reason}. {carried}. {aside}"
     text = f"{path} did not match, so this run starts afresh: {reason}. {aside}"
     if not kept:
         return text
     return (
-        f"{text} To go on from {kept} of them, stop this run, rename that file to {os.path.basename(path)} "
+        f"{text} To keep {_kept(held)}, stop this run, rename that file to {os.path.basename(path)} "
         'again, and pass on_mismatch="reuse".'
     )
 
 
 def mismatch_text(path: str, reason: str, held: Held) -> str:
     """Say that a file was left alone, why, and what can be done."""
-    reuse = f'on_mismatch="reuse" to keep {held[2]} of them, ' if held and held[2] else ""
+    reuse = f'on_mismatch="reuse" to keep {_kept(held)}, or ' if held and held[2] else ""
     return (
         f"{path} does not belong to this run: {reason}. No call was run, and the file was left alone"
         f'{_with(held)}. Give this run another path, or pass {reuse}on_mismatch="restart" to set the file aside.'
@@ -406,6 +406,11 @@ def mismatch_text(path: str, reason: str, held: Held) -> str:
 
 def _with(held: Held) -> str:
     return "" if held is None else f", with {held[0]} of {_results(held[1])}"
+
+
+def _kept(held: Held) -> str:
+    done, _, kept = held or (0, 0, 0)
+    return f"{kept} of them" if kept < done else _results(kept)
 
 
 def _results(count: int) -> str:
