@@ -15,13 +15,13 @@ import sys
 import types
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from . import _wire
 from ._canonical import Form, code_form, form, tagged
-from ._parameters import Calls, shown
+from ._parameters import Calls, names_of, shown
 from .messages import Call
 
 _VERSION = b"2"  # of the canonical form; another version is compared by value, not by digest
@@ -37,6 +37,8 @@ class FunctionIdentity:
     """What stands beside the name: the code of a lambda, the bound arguments of a partial."""
     code: int
     """A digest of its code and the Python version that compiled it; 0 if it has none to see."""
+    names: tuple[str, ...] = field(default=(), compare=False)
+    """What its parameters are called, for tables; no part of the identity."""
 
 
 def identify(func: Callable[..., Any]) -> FunctionIdentity:
@@ -52,7 +54,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
     FunctionIdentity
         Its name, what belongs to the name, and a digest of its code.
     """
-    bound: list[Form] = []
+    names, bound = names_of(func), list[Form]()
     while True:
         if isinstance(func, functools.partial):
             bound.append(form((func.args, func.keywords)))
@@ -74,7 +76,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
     if name == "<lambda>":
         bound.append(form(func) if code is None else code)
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
-    return FunctionIdentity(name, key, _code_digest(code))
+    return FunctionIdentity(name, key, _code_digest(code), names)
 
 
 def codes_differ(one: int, other: int) -> bool:

@@ -257,6 +257,7 @@ def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) 
         Checkpoint, (identity.name, parameters, [None] * count, [False] * count, 0, 0, path), {}
     )
     checkpoint._key = identity.key  # noqa: SLF001
+    checkpoint._names = list(identity.names)  # noqa: SLF001
     return checkpoint
 
 
