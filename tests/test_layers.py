@@ -30,10 +30,13 @@ FLOORS = [
     {"_bytecode", "_difference", "_format", "_sections"},
     {"_identity", "_log"},
     {"_mismatch"},
-    {"_state"},
+    {"_state", "_frame", "_glance", "_outfile"},
     {"_checkpoint"},
-    {"_resume"},
-    {"_writer"},
+    {"_resume", "_summary"},
+    {"_writer", "_report", "_table"},
+    {"_plot"},
+    {"cli"},
+    {"__main__"},
 ]
 """From the ground up: who stands on a floor imports from the floors below."""
 
@@ -156,6 +159,14 @@ def test_workers_know_neither_plan_nor_checkpoint(name: str) -> None:
     """A worker runs calls: what is run next, and where results go, is not known to it."""
     assert not USES[name] & {"_plan", "_supervisor", "_writer", "_checkpoint", "_log", "_format", "_resume"}
     assert not USES[name] & {"_run", "_pool", "_options", "_job", "progress"}
+
+
+def test_looking_knows_nothing_of_running() -> None:
+    """Who looks into a checkpoint needs no actor, and nothing that could change the file."""
+    rooms = {"cli", "_summary", "_report", "_glance", "_table", "_plot", "_frame", "_outfile"}
+    for name in rooms:
+        assert not USES[name] & {"_chunk", "_run", "_supervisor", "_writer", "_resume", "worker"}, name
+        assert not others(TREES[name]) & {"pykka", "pandas", "matplotlib", "fcntl"}, name
 
 
 def test_supervisor_knows_no_checkpoint() -> None:

@@ -17,6 +17,7 @@ from saveable_objects import SaveableObject
 
 from . import _wire
 from ._format import About, Contents, is_held, is_legacy, read
+from ._frame import frame_of
 from ._garbage import paused
 from ._identity import fingerprint
 from ._log import Log, distrust
@@ -193,6 +194,35 @@ class Checkpoint(RunState, SaveableObject):
             wanted.save()
         return wanted, False
 
+    def to_frame(self) -> Any:
+        """Return a table with one row for each call; its index is that of the call.
+
+        The parameters come first, named and ordered as in the signature of the function. Those
+        of a function without a signature are called ``arg0``, ``arg1``; those that ``*rest``
+        takes, ``rest_0``, ``rest_1``. What a call does not give is missing. Then follow:
+
+        - ``output``: what it returned. Values other than numbers and texts stay the objects they are.
+        - ``completed``: whether it has a result.
+        - ``seconds``: how long it took.
+        - ``started``: when it was started, in UTC.
+        - ``worker``: which worker ran it.
+        - ``peak_memory``: in bytes.
+        - ``error``: if its last try failed, the last line of the traceback.
+
+        A parameter that has one of these names gets an underscore behind it, as ``output_``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Numbers with gaps are nullable integers, or floats with NaN.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return frame_of(self, self._names)
+
     # --- writing files -------------------------------------------------------------------
 
     def _save(self, path: str, write_mode: str = "wb") -> None:
@@ -294,7 +324,7 @@ def assemble(contents: Contents, path: str, *, is_growing: bool) -> Any:
 
     A file that grows while it is read ends in the record that its run is just writing.
     """
-    checkpoint = _load_head(contents, path, Checkpoint)
+    checkpoint = _load_head(contents.head, path, Checkpoint)
     for record in contents.records:
         checkpoint._apply(record)
     for damage in contents.damages:
@@ -313,14 +343,23 @@ def assemble(contents: Contents, path: str, *, is_growing: bool) -> Any:
 class _Unread(Checkpoint):
     """A checkpoint of which only the parameters were unpickled: it knows what it has, and not what that is."""
 
+    columns: list[bytes]
+    """The columns of the results in the head; see `_wire`."""
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for _, columns, *_ in self._begin(state) or ():
+        self.columns = [columns for _, columns, *_ in self._begin(state) or ()]
+        for columns in self.columns:
             self._count(_wire.unpack(columns)[0])
+
+
+def outline(head: bytes, path: str) -> Any:
+    """Make a checkpoint of a head alone, without unpickling a result; `columns` tells how its calls ran."""
+    return _load_head(head, path, _Unread)
 
 
 def survey(contents: Contents, path: str) -> Any:
     """Make a checkpoint that tells whose it is and how much it holds, without unpickling a result."""
-    checkpoint = _load_head(contents, path, _Unread)
+    checkpoint = _load_head(contents.head, path, _Unread)
     for record in contents.records:
         if isinstance(record, Group):
             checkpoint._count(_wire.unpack(record.columns)[0])
@@ -341,15 +380,15 @@ class HeadReader(pickle.Unpickler):
         return self._kind if is_checkpoint else super().find_class(module, name)
 
 
-def _load_head(contents: Contents, path: str, kind: type[Checkpoint]) -> Any:
-    if contents.head[:1] == b"\x80" and contents.head[1] > pickle.HIGHEST_PROTOCOL:
+def _load_head(head: bytes, path: str, kind: type[Checkpoint]) -> Any:
+    if head[:1] == b"\x80" and head[1] > pickle.HIGHEST_PROTOCOL:
         msg = (
-            f"{path} was written by a newer Python (pickle protocol {contents.head[1]}; this one reads up "
+            f"{path} was written by a newer Python (pickle protocol {head[1]}; this one reads up "
             f"to {pickle.HIGHEST_PROTOCOL}). It was left alone. Use that Python to read it."
         )
         raise CheckpointVersionError(msg)
     try:
-        checkpoint = HeadReader(contents.head, kind).load()
+        checkpoint = HeadReader(head, kind).load()
     except BaseException as error:
         msg = (
             f"the head of {path} cannot be unpickled: {error!r}. The file was left alone. "

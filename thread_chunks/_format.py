@@ -35,6 +35,7 @@ VERSION = 2
 MAGIC = b"thrdchnk"
 _OPEN, _CLOSE = b"\x80\x05C\xa0", b"0"  # PROTO 5, SHORT_BINBYTES of 160 bytes; POP
 _NAME_BYTES = 64
+_PIECE = 1 << 20
 _HEADER = struct.Struct(f"<8sHHI16s32sQIQQ{_NAME_BYTES}sI")
 _UNRELEASED = b"\x80\x05C\x50" + MAGIC + b"\x01\x00"  # how the only format before this one began
 HOLDER_OFFSET = len(_OPEN) + 12
@@ -66,6 +67,11 @@ class Header(NamedTuple):
     head_size: int
     head_crc: int
     about: About
+
+    @property
+    def records_start(self) -> int:
+        """Where the first record begins."""
+        return HEADER_SIZE + self.head_size
 
 
 @dataclass(slots=True)
@@ -110,16 +116,50 @@ def read(file: BinaryIO, path: str) -> Contents:
         If the file is not ours, too new, or its head is damaged.
     """
     size = os.fstat(file.fileno()).st_size
-    header = _read_header(file.read(HEADER_SIZE), path)
-    head = file.read(header.head_size)
-    if len(head) < header.head_size or zlib.crc32(head) != header.head_crc:
-        raise CheckpointCorruptError(_corrupt(path))
+    header = read_header(file, path)
+    head = read_head(file, header, path)
     reader = RecordReader(file, size, header.salt)
-    reader.read_from(HEADER_SIZE + header.head_size)
-    return Contents(header, head, reader.records, _joined(reader.damages, reader.end), reader.end, size)
+    records = list(reader.read_from(header.records_start))
+    return Contents(header, head, records, joined_damages(reader.damages, reader.end), reader.end, size)
 
 
-def _joined(damages: list[Damage], end: int) -> list[Damage]:
+def read_header(file: BinaryIO, path: str) -> Header:
+    """Read what a file says of itself in plain bytes; the errors are those of `read`."""
+    return _parse_header(file.read(HEADER_SIZE), path)
+
+
+def read_head(file: BinaryIO, header: Header, path: str, *, keep: bool = True) -> bytes:
+    """Read and check the head, which stands behind the header.
+
+    Parameters
+    ----------
+    file
+        The open file, right behind the header.
+    header, path
+        What it says of itself, and its name.
+    keep
+        Whether to return the head. Otherwise it is checked and not kept in memory.
+
+    Returns
+    -------
+    bytes
+        The head, a pickle; empty if it was not to be kept.
+
+    Raises
+    ------
+    CheckpointCorruptError
+        If it is damaged.
+    """
+    pieces, left, crc = [], header.head_size, 0
+    while left and (piece := file.read(left if keep else min(left, _PIECE))):
+        left, crc = left - len(piece), zlib.crc32(piece, crc)
+        pieces += [piece] if keep else []
+    if left or crc != header.head_crc:
+        raise CheckpointCorruptError(_corrupt(path))
+    return b"".join(pieces)
+
+
+def joined_damages(damages: list[Damage], end: int) -> list[Damage]:
     """Whatever lies behind the last valid record is one torn tail."""
     inside = [damage for damage in damages if damage.offset < end]
     tail = [damage for damage in damages if damage.offset >= end]
@@ -128,7 +168,7 @@ def _joined(damages: list[Damage], end: int) -> list[Damage]:
     return inside
 
 
-def _read_header(data: bytes, path: str) -> Header:
+def _parse_header(data: bytes, path: str) -> Header:
     if data.startswith(_UNRELEASED):
         msg = (
             f"{path} was written by a development version of thread-chunks from before its release (file "

@@ -7,7 +7,6 @@ This room knows calls and nothing of files or actors.
 
 import functools
 import hashlib
-import inspect
 import io
 import marshal
 import operator
@@ -16,15 +15,14 @@ import struct
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 from . import _wire
 from ._bytecode import body_form, captured, defaults
 from ._canonical import Form, code_form, form, tagged
-from ._parameters import Calls, shown
+from ._parameters import Calls, names_of, shown
 from .messages import Call
 
 _UNSHARED = 2  # the last version of marshal that writes equal values alike, however they are shared
@@ -58,8 +56,13 @@ class FunctionIdentity:
     """A digest of its code and the Python version that compiled it; 0 if it has none to see."""
     parts: tuple[Part, ...] = field(default=(), compare=False)
     """What the key consists of."""
-    arguments: tuple[str, ...] = field(default=(), compare=False)
-    """The names of its positional arguments, as far as they are known."""
+    names: tuple[str, ...] = field(default=(), compare=False)
+    """What its parameters are called, as in its signature; no part of the identity."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of its positional arguments."""
+        return tuple(takewhile(lambda name: name[0] != "*", self.names))
 
 
 def identify(func: Callable[..., Any]) -> FunctionIdentity:
@@ -75,7 +78,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
     FunctionIdentity
         Its name, what belongs to the name, and a digest of its code.
     """
-    arguments = _argument_names(func)
+    names = names_of(func)
     bound: list[Form] = []
     parts: list[Part] = []
     while True:
@@ -104,15 +107,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
         bound.append(form(func) if code is None else code)
         parts += _lambda_parts(func)
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
-    return FunctionIdentity(name, key, _code_digest(body_form(func)), tuple(parts), arguments)
-
-
-def _argument_names(func: Callable[..., Any]) -> tuple[str, ...]:
-    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    with suppress(Exception):  # many callables of compiled modules do not say
-        parameters = inspect.signature(func).parameters.values()
-        return tuple(parameter.name for parameter in parameters if parameter.kind in positional)
-    return ()
+    return FunctionIdentity(name, key, _code_digest(body_form(func)), tuple(parts), names)
 
 
 def _part(what: str, value: Any) -> Part:

@@ -4,9 +4,10 @@ One rule: whatever is not clearly one entry of arguments is an error that shows
 the fix. This room knows calls and nothing else.
 """
 
+import inspect
 import itertools
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from . import _wire, config
@@ -118,6 +119,77 @@ def _row(index: int, entry: Any) -> Row:
     raise TypeError(msg)
 
 
+def names_of(func: Callable[..., Any]) -> tuple[str, ...]:
+    """Return what the parameters of a function are called, as its signature would write them.
+
+    Parameters
+    ----------
+    func
+        Any callable.
+
+    Returns
+    -------
+    tuple of str
+        Such as ``("x", "*rest", "scale", "**options")``; empty for a function that has no signature.
+    """
+    try:
+        parameters = inspect.signature(func).parameters.values()
+    except Exception:  # noqa: BLE001 - builtins may have none, and the user's __signature__ may do anything
+        return ()
+    names: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(name[0] == "*" for name in names):
+            names.append("*")
+        is_rest, is_options = (
+            parameter.kind is parameter.VAR_POSITIONAL,
+            parameter.kind is parameter.VAR_KEYWORD,
+        )
+        names.append(f"{'*' * (is_rest + 2 * is_options)}{parameter.name}")
+    return tuple(names)
+
+
+def columns_of(calls: Calls, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Turn calls into one column for each parameter.
+
+    Parameters
+    ----------
+    calls
+        The calls.
+    names
+        What `names_of` says of their function.
+
+    Returns
+    -------
+    dict of str to list
+        In the order of the signature; ``None`` where a call does not give the parameter.
+    """
+    plain = list(itertools.takewhile(lambda name: name[0] != "*", names))
+    rest = next((name[1:] for name in names if name[0] == "*" and name[1:2] not in {"", "*"}), None)
+    columns: dict[str, list[Any]] = {}
+    for call in calls:
+        row = {_name(place, plain, rest): value for place, value in enumerate(call.args)}
+        for name, value in call.kwargs.items():
+            while name in row:  # f(x, /, **options) may be given another x
+                name += "_"  # noqa: PLW2901
+            row[name] = value
+        for name, value in row.items():
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = [None] * len(calls)
+            column[call.index] = value
+    ranks = {name.strip("*"): rank for rank, name in enumerate(names)}
+    after = ranks.get(rest or "", len(ranks))
+    is_rest = {_name(len(plain) + more, plain, rest) for more in range(len(columns))}
+    order = sorted(columns, key=lambda name: ranks.get(name, after if name in is_rest else len(ranks)))
+    return {name: columns[name] for name in order}
+
+
+def _name(place: int, plain: Sequence[str], rest: str | None) -> str:
+    if place < len(plain):
+        return plain[place]
+    return f"arg{place}" if rest is None else f"{rest}_{place - len(plain)}"
+
+
 def shown(value: Any) -> str:
     """Show a value in one short line.
 
@@ -139,3 +211,19 @@ def shown(value: Any) -> str:
     except Exception:  # noqa: BLE001 - the user's __repr__ may do anything
         text = f"a {type(value).__qualname__}"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def last_line(text: str) -> str:
+    """Return what stands last in a traceback: the error.
+
+    Parameters
+    ----------
+    text
+        The traceback.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    return next(reversed(text.strip().splitlines()), "")

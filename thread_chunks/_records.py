@@ -70,13 +70,13 @@ class RecordReader:
     file: BinaryIO
     size: int
     salt: bytes
-    records: list[Record | Group] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
     end: int = 0
     """Where the last valid record ends."""
+    _found: list[Record | Group] = field(default_factory=list)
 
-    def read_from(self, offset: int) -> None:
-        """Read everything from here to the end of the file."""
+    def read_from(self, offset: int) -> Iterator[Record | Group]:
+        """Read everything from here to the end of the file; what is taken is not kept."""
         self.end = offset
         while offset < self.size:
             self.file.seek(offset)
@@ -90,6 +90,8 @@ class RecordReader:
                 following = self._group_from_end(offset, fields)
             else:
                 following = self._record(offset, fields)
+            while self._found:
+                yield self._found.pop()
             offset = following
 
     def _fields(self, data: bytes) -> "_Fields | None":
@@ -104,7 +106,7 @@ class RecordReader:
         return following
 
     def _accept(self, record: Record | Group, following: int) -> int:
-        self.records.append(record)
+        self._found.append(record)
         self.end = following
         return following
 
@@ -172,7 +174,7 @@ class RecordReader:
         if any(is_whole):
             columns = indices, seconds, pieces, *trace
             found, taken, whole, *traced = (list(itertools.compress(column, is_whole)) for column in columns)
-            self.records.append(Group(group.code, *_wire.group(found, taken, whole, traced)))
+            self._found.append(Group(group.code, *_wire.group(found, taken, whole, traced)))
         self.end = following
         return following
 

@@ -250,6 +250,7 @@ def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) 
     )
     checkpoint._key = identity.key  # noqa: SLF001
     checkpoint._parts = tuple((part.what, part.key, part.text) for part in identity.parts)  # noqa: SLF001
+    checkpoint._names = list(identity.names)  # noqa: SLF001
     return checkpoint
 
 

@@ -58,6 +58,7 @@ class RunState:
         self.failures = {}
         self._deaths: set[int] = set()
         self._key: bytes | None = None
+        self._names: list[str] = []
         self._codes = [0] * len(output)
         self._dependencies: dict[str, Any] = {}
         self._notes: list[Warning] = []
@@ -239,7 +240,7 @@ class RunState:
         """Take everything back but the results, and return those as they were pickled; 1.0.5 has none such."""
         results: Sequence[Section] | None = state.pop("results", None)
         self._plain, self._parameters = None, state.pop("parameters", [])
-        self._deaths = set()  # 1.0.5 knows none
+        self._deaths, self._names = set(), []  # 1.0.5 knows none
         self.__dict__.update(state, _notes=[], _has_gaps=False)
         count = len(self._parameters) if self._plain is None else self._plain[1]
         self._seconds, self._codes = array.array("d", [math.nan]) * count, [0] * count
