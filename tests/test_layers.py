@@ -14,11 +14,11 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
-    {"_late", "_wire", "_code", "_cpus", "_garbage"},
+    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace"},
     {"errors", "config", "messages", "_outcome"},
-    {"_parameters", "_canonical", "_records", "_child", "_by_value", "_policy", "_actor"},
-    {"_identity", "_format", "_sections"},
-    {"_state", "_log"},
+    {"_parameters", "_canonical", "_records", "_child", "_by_value", "_policy", "_actor", "_relay"},
+    {"_identity", "_format", "_sections", "_streams"},
+    {"_state", "_log", "progress"},
     {"_checkpoint"},
     {"_resume"},
     {"_writer"},
