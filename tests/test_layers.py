@@ -16,11 +16,11 @@ MODULES = [name for name in TREES if name != "__init__"]
 FLOORS = [
     {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace"},
     {"errors", "config", "messages", "_outcome"},
-    {"_parameters", "_canonical", "_records", "_child", "_by_value", "_policy", "_actor", "_relay"},
-    {"_identity", "_format", "_sections", "_streams"},
-    {"_state", "_log", "progress"},
-    {"_checkpoint"},
-    {"_resume"},
+    {"_parameters", "_canonical", "_records", "_child", "_by_value", "_policy", "_actor", "_reader"},
+    {"_identity", "_format", "_sections", "_relay"},
+    {"_state", "_log", "_streams"},
+    {"_checkpoint", "_bar"},
+    {"_resume", "progress"},
     {"_writer"},
 ]
 """From the ground up: who stands on a floor imports from the floors below."""

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from conftest import Programs, wait_until
 
-from thread_chunks import config, progress
+from thread_chunks import _bar, _streams, config, progress
+from thread_chunks._bar import Bar
 from thread_chunks._pace import Pace
-from thread_chunks.progress import Bar, Lines, Silent
+from thread_chunks.progress import Lines, Silent
 
 
 @pytest.fixture
@@ -137,6 +138,29 @@ def test_log_that_cannot_be_written_ends_no_run(monkeypatch: pytest.MonkeyPatch)
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # so that it can be closed
 
 
+def test_run_writes_its_progress_into_a_log_file(programs: Programs) -> None:
+    """A batch job logs what it resumed, each failure and the end, all in whole lines; calls print as ever."""
+    program = """
+        from thread_chunks import chunk
+
+        def invert(x):
+            print("call", x, flush=True)
+            return 1 / x
+
+        chunk(invert, [[x] for x in (1, 2, 0, 4)], path="c.pkl", chunk_size=1, on_error="return")
+    """
+    first = programs.run(program)
+    lines = first.stderr.splitlines()
+    assert lines[0] == "invert: 0/4 calls (0%), ? left, <1 s elapsed"
+    assert lines[1].endswith("; call 2 failed")
+    assert lines[-1].startswith("invert: 3/4 calls (75%), 1 failed, ")
+    assert len(lines) == 3
+    assert first.stdout.splitlines() == ["call 1", "call 2", "call 0", "call 4"]
+    lines = programs.run(program).stderr.splitlines()
+    assert lines[0] == "invert: 3/4 calls (75%), 3 resumed, ? left, <1 s elapsed"
+    assert len(lines) == 3
+
+
 # --- whoever shows it ----------------------------------------------------------------------------
 
 
@@ -156,7 +180,7 @@ def test_bar_leaves_the_bars_of_others_alone() -> None:
 
     theirs: Any = tqdm.auto.tqdm
     lock, interval = theirs.get_lock(), theirs.monitor_interval
-    progress._bar_class(Pace("f", 1))
+    _bar._bar_class(Pace("f", 1))
     assert theirs.get_lock() is lock
     assert theirs.monitor_interval == interval
 
@@ -180,7 +204,7 @@ def test_start_shows_nothing_when_there_is_no_stderr(monkeypatch: pytest.MonkeyP
     shown = progress.start(Pace("f", 10), quiet, is_shown=True)
     assert isinstance(shown, Silent)
     shown.printed(b"line\n")
-    assert progress.terminal() is None
+    assert _streams.terminal() is None
 
 
 def test_start_writes_lines_when_stderr_is_a_log_file(log: Callable[[], str]) -> None:

@@ -27,6 +27,7 @@ from ._options import threads_per_call, worker_class
 from ._pace import Pace
 from ._parameters import shown
 from ._pool import Pool, pickle_function
+from ._streams import terminal
 from ._supervisor import Crew, Supervisor
 from ._writer import CheckpointWriter
 from .errors import CallTimeoutError, CheckpointError, Failure, RunStoppedError, WorkerDiedError
@@ -213,9 +214,9 @@ class _Run:
 
     def _catch_prints(self, pool: Pool) -> None:
         """Have what children print come to this thread, if it is going to draw on their terminal."""
-        terminal = progress.terminal() if self._job.has_bar else None
-        if terminal is not None:
-            self._steward.do(lambda: pool.catch_prints(terminal, self._tell_printed))
+        screen = terminal() if self._job.has_bar else None
+        if screen is not None:
+            self._steward.do(lambda: pool.catch_prints(screen, self._tell_printed))
 
     def _start(self, opened: CheckpointOpened) -> None:
         """Start the supervisor, and with it the run; in the steward's thread."""

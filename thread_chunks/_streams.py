@@ -122,3 +122,45 @@ def _is_on(terminal: TextIO, stream: Any) -> bool:
         return is_same_terminal(stream.fileno(), terminal.fileno())
     except (AttributeError, OSError, ValueError):
         return False
+
+
+def terminal() -> TextIO | None:
+    """Return stderr if a bar is drawn on it as on a terminal.
+
+    Returns
+    -------
+    TextIO or None
+        ``None`` where stderr is a log file, or a notebook.
+    """
+    stream = sys.stderr
+    return stream if not in_notebook() and getattr(stream, "isatty", bool)() else None
+
+
+def write(stream: TextIO, lines: bytes) -> None:
+    """Write bytes as they are, if the stream can; a terminal that is gone ends no run.
+
+    Parameters
+    ----------
+    stream
+        Where to.
+    lines
+        What.
+    """
+    with suppress(OSError, ValueError):
+        if hasattr(stream, "buffer"):
+            stream.flush()
+            stream.buffer.write(lines)
+        else:
+            stream.write(lines.decode(errors="replace"))
+        stream.flush()
+
+
+def in_notebook() -> bool:
+    """Tell whether this is the process behind a notebook.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
+    return "ipykernel" in sys.modules
