@@ -14,7 +14,7 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
-    {"_late", "_wire", "_code", "_cpus", "_garbage"},
+    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace"},
     {"errors", "config", "messages", "_outcome"},
     {
         "_parameters",
@@ -26,11 +26,13 @@ FLOORS = [
         "_queue",
         "_memory",
         "_actor",
+        "_reader",
     },
-    {"_bytecode", "_difference", "_format", "_sections"},
-    {"_identity", "_log"},
-    {"_mismatch"},
-    {"_state", "_frame", "_glance", "_outfile"},
+    {"_bytecode", "_difference", "_format", "_sections", "_relay"},
+    {"_identity", "_log", "_streams"},
+    {"_mismatch", "_bar"},
+    {"_state", "_glance", "_outfile", "progress"},
+    {"_frame"},
     {"_checkpoint"},
     {"_resume", "_summary"},
     {"_writer", "_report", "_table"},

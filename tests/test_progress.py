@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from conftest import Programs, wait_until
 
-from thread_chunks import config, progress
-from thread_chunks.progress import Bar, Silent
+from thread_chunks import _bar, _streams, config, progress
+from thread_chunks._bar import Bar
+from thread_chunks._pace import Pace
+from thread_chunks.progress import Lines, Silent
 
 
 @pytest.fixture
@@ -24,87 +26,149 @@ def log(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     return lambda: capsys.readouterr().err
 
 
+def quiet() -> None:
+    """Take no notice."""
+
+
+def live(pace: Pace) -> Bar:
+    """Draw a bar at once."""
+    bar = Bar(pace, quiet)
+    bar.tick()
+    return bar
+
+
 # --- log files ---------------------------------------------------------------------------------
 
 
-def test_bar_writes_few_lines_when_stderr_is_no_terminal(log: Callable[[], str]) -> None:
+def test_log_gets_few_lines_however_many_calls_there_are(log: Callable[[], str]) -> None:
     """A log file gets the first and the last state, however many calls were saved in between."""
-    bar = Bar("f", 10_000, 0)
+    lines = Lines(Pace("f", 10_000))
     for _ in range(10_000):
-        bar.saved(1)
-        bar.tick()
-    bar.close()
-    text = log()
-    lines = text.splitlines()
-    assert len(lines) <= 3
-    assert lines[0].startswith("f:   0%")
-    assert "0/10000" in lines[0]
-    assert lines[-1].startswith("f: 100%")
-    assert "10000/10000" in lines[-1]
-    assert text.endswith("\n")
+        lines.saved(1, 0.0)
+        lines.tick()
+    lines.close()
+    written = log().splitlines()
+    assert len(written) == 2
+    assert written[0] == "f: 0/10000 calls (0%), ? left, <1 s elapsed"
+    assert written[1].startswith("f: 10000/10000 calls (100%), ")
+    assert ", took " in written[1]
 
 
-def test_bar_writes_plain_lines_when_stderr_is_no_terminal(log: Callable[[], str]) -> None:
-    """A log file gets whole lines of plain characters that fit any terminal, and no control codes."""
-    bar = Bar("f", 100, 0)
-    bar.saved(33)
-    bar.failed()
-    bar.close()
+def test_log_gets_whole_plain_lines(log: Callable[[], str]) -> None:
+    """A log file gets whole lines of plain characters, and no control codes."""
+    lines = Lines(Pace("f", 100))
+    lines.saved(33, 1.0)
+    lines.failed(50)
+    lines.close()
+    lines.close()
     text = log()
-    lines = text.splitlines()
     assert text.isascii()
+    assert text.endswith("\n")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
-    assert all(0 < len(line) <= 80 for line in lines)
+    assert text.count("\n") == 3
 
 
-def test_bar_writes_a_line_now_and_then_when_a_run_takes_long(
+def test_log_gets_a_line_now_and_then_while_calls_end(
     log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long run adds a line each time the configured number of seconds went by."""
     monkeypatch.setattr(config, "log_line_seconds", 0.0)
-    bar = Bar("f", 5, 0)
+    lines = Lines(Pace("f", 5))
     for _ in range(5):
-        bar.saved(1)
-    bar.close()
-    text = log()
-    counts = re.findall(r"(\d)/5 ", text)
+        lines.saved(1, 1.0)
+    lines.close()
+    counts = re.findall(r"(\d)/5 ", log())
     assert list(dict.fromkeys(counts)) == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_bar_starts_where_the_checkpoint_stopped(log: Callable[[], str]) -> None:
-    """Calls that were saved by an earlier run count from the first line on."""
-    bar = Bar("f", 60, 41)
-    bar.saved(1)
-    bar.close()
-    lines = log().splitlines()
-    assert "41/60" in lines[0]
-    assert "42/60" in lines[-1]
+def test_log_shows_life_while_no_call_ends(log: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without news a line comes after the longer pause only; with news that waits, after the shorter one."""
+    lines = Lines(Pace("f", 5))
+    monkeypatch.setattr(config, "log_line_seconds", 0.0)
+    lines.tick()
+    assert len(log().splitlines()) == 1
+    monkeypatch.setattr(config, "log_idle_seconds", 0.0)
+    lines.tick()
+    assert len(log().splitlines()) == 1
+    monkeypatch.setattr(config, "log_line_seconds", 1e9)
+    lines.saved(1, 1.0)
+    assert log() == ""
+    monkeypatch.setattr(config, "log_line_seconds", 0.0)
+    lines.tick()
+    assert log().startswith("f: 1/5 ")
 
 
-def test_bar_shows_failures(log: Callable[[], str]) -> None:
-    """Calls that failed for good are counted beside the bar, and do not move it."""
-    bar = Bar("f", 4, 0)
-    bar.saved(1)
-    bar.failed()
-    bar.failed()
-    bar.close()
-    lines = log().splitlines()
-    assert "failed=2" in lines[-1]
-    assert "1/4" in lines[-1]
+def test_log_says_at_once_what_was_resumed(log: Callable[[], str]) -> None:
+    """Calls that were saved by an earlier run are in the first line."""
+    lines = Lines(Pace("f", 60, 41))
+    assert log().startswith("f: 41/60 calls (68%), 41 resumed, ")
+    lines.saved(1, 1.0)
+    lines.close()
+    assert log().startswith("f: 42/60 calls (70%), 41 resumed, ")
 
 
-def test_bar_shows_a_run_without_calls(log: Callable[[], str]) -> None:
+def test_log_names_a_failed_call_at_once(log: Callable[[], str]) -> None:
+    """The first failure has a line of its own at once; many at a time do not fill the log."""
+    lines = Lines(Pace("f", 4000))
+    log()
+    lines.failed(17)
+    text = log()
+    assert text.startswith("f: 0/4000 calls (0%), 1 failed, ")
+    assert text.endswith("; call 17 failed\n")
+    for index in range(1000):
+        lines.failed(index)
+    assert log() == ""
+    lines.close()
+    assert "1001 failed" in log()
+
+
+def test_log_shows_a_run_without_calls(log: Callable[[], str]) -> None:
     """A run of nothing is shown without an error."""
-    Bar("f", 0, 0).close()
-    lines = log().splitlines()
-    assert len(lines) <= 2
+    Lines(Pace("f", 0)).close()
+    assert len(log().splitlines()) == 2
+
+
+def test_log_that_cannot_be_written_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk under the log file costs its lines and nothing else."""
+    with open("/dev/full" if os.path.exists("/dev/full") else os.devnull, "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        lines = Lines(Pace("f", 1))
+        lines.saved(1, 1.0)
+        lines.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # so that it can be closed
+
+
+def test_run_writes_its_progress_into_a_log_file(programs: Programs) -> None:
+    """A batch job logs what it resumed, each failure and the end, all in whole lines; calls print as ever."""
+    program = """
+        from thread_chunks import chunk
+
+        def invert(x):
+            print("call", x, flush=True)
+            return 1 / x
+
+        chunk(invert, [[x] for x in (1, 2, 0, 4)], path="c.pkl", chunk_size=1, on_error="return")
+    """
+    first = programs.run(program)
+    lines = first.stderr.splitlines()
+    assert lines[0] == "invert: 0/4 calls (0%), ? left, <1 s elapsed"
+    assert lines[1].endswith("; call 2 failed")
+    assert lines[-1].startswith("invert: 3/4 calls (75%), 1 failed, ")
+    assert len(lines) == 3
+    assert first.stdout.splitlines() == ["call 1", "call 2", "call 0", "call 4"]
+    lines = programs.run(program).stderr.splitlines()
+    assert lines[0] == "invert: 3/4 calls (75%), 3 resumed, ? left, <1 s elapsed"
+    assert len(lines) == 3
+
+
+# --- whoever shows it ----------------------------------------------------------------------------
 
 
 def test_bar_leaves_no_thread(log: Callable[[], str]) -> None:
     """The bar has no thread, neither while it is shown nor afterwards."""
     before = threading.enumerate()
-    bar = Bar("f", 10, 0)
-    bar.saved(5)
+    bar = live(Pace("f", 10))
+    bar.saved(5, 1.0)
     assert threading.enumerate() == before
     bar.close()
     assert threading.enumerate() == before
@@ -116,50 +180,51 @@ def test_bar_leaves_the_bars_of_others_alone() -> None:
 
     theirs: Any = tqdm.auto.tqdm
     lock, interval = theirs.get_lock(), theirs.monitor_interval
-    progress._bar_class()
+    _bar._bar_class(Pace("f", 1))
     assert theirs.get_lock() is lock
     assert theirs.monitor_interval == interval
 
 
-# --- nothing -------------------------------------------------------------------------------------
-
-
 def test_start_shows_nothing_when_not_asked(log: Callable[[], str]) -> None:
-    """Without a bar not a byte is written."""
-    shown = progress.start("f", 10, 0, is_shown=False)
+    """Without a bar not a byte is written, but for what calls print."""
+    shown = progress.start(Pace("f", 10), quiet, is_shown=False)
     assert isinstance(shown, Silent)
-    shown.saved(3)
-    shown.failed()
+    shown.saved(3, 1.0)
+    shown.failed(1)
     shown.tick()
     shown.close()
-    text = log()
-    assert text == ""
+    assert log() == ""
+    shown.printed(b"line\n")
+    assert log() == "line\n"
 
 
 def test_start_shows_nothing_when_there_is_no_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program without stderr, as one without a console, runs without a bar."""
     monkeypatch.setattr(sys, "stderr", None)
-    assert isinstance(progress.start("f", 10, 0, is_shown=True), Silent)
+    shown = progress.start(Pace("f", 10), quiet, is_shown=True)
+    assert isinstance(shown, Silent)
+    shown.printed(b"line\n")
+    assert _streams.terminal() is None
 
 
-def test_start_shows_a_bar_when_asked(log: Callable[[], str]) -> None:
-    """With a bar it is one, on the stderr of this moment."""
-    shown = progress.start("name", 10, 2, is_shown=True)
-    assert isinstance(shown, Bar)
+def test_start_writes_lines_when_stderr_is_a_log_file(log: Callable[[], str]) -> None:
+    """Where stderr is no terminal, there are lines and no tqdm."""
+    shown = progress.start(Pace("name", 10, 2), quiet, is_shown=True)
+    assert isinstance(shown, Lines)
     shown.close()
-    text = log()
-    assert "name" in text
-    assert "2/10" in text
+    assert "name: 2/10" in log()
 
 
 # --- terminals -------------------------------------------------------------------------------------
 
 
 @contextmanager
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[bytes], threading.Event]]:
+def terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int = 80
+) -> Iterator[tuple[list[bytes], threading.Event]]:
     """Make stderr a terminal; what is written to it is collected until its end."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    termios.tcsetwinsize(theirs, (24, columns))
     written: list[bytes] = []
     drawn = threading.Event()
 
@@ -188,40 +253,61 @@ def test_bar_is_drawn_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     """On a terminal one line is drawn again and again in place, at once and at every tick."""
     before = threading.enumerate()
     with terminal(monkeypatch) as (written, drawn):
-        bar = Bar("f", 10, 2)
+        bar = progress.start(Pace("f", 10, 2), quiet, is_shown=True)
+        bar.tick()
         assert drawn.wait(10)
-        wait_until(lambda: b"2/10" in b"".join(written), what="the bar")
-        bar.saved(3)
-        bar.failed()
-        wait_until(lambda: b"failed=1" in b"".join(written), what="the failure, without a wait")
+        wait_until(lambda: b"2/10 calls, 2 resumed, ? left" in b"".join(written), what="the bar")
+        bar.saved(3, 1.0)
+        bar.failed(7)
+        wait_until(lambda: b"1 failed" in b"".join(written), what="the failure, without a wait")
         drawn.clear()
         bar.tick()
         assert drawn.wait(10)
-        bar.saved(5)
+        bar.printed(b"a line\n")
+        bar.saved(5, 1.0)
+        bar.close()
         bar.close()
     text = b"".join(written).decode()
+    assert isinstance(bar, Bar)
     assert text.count("\r") >= 4
-    assert text.count("\n") == 1
+    assert text.count("\n") == 2
+    assert "\ra line\r\n" in text
     assert "10/10" in text.split("\r")[-2] + text.split("\r")[-1]
     assert threading.enumerate() == before
+
+
+@pytest.mark.parametrize("columns", [0, 1, 10, 40, 80, 300])
+def test_bar_fits_into_any_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar never fills its line, so it is never broken into two."""
+    with terminal(monkeypatch, columns) as (written, _):
+        bar = live(Pace("f", 10, 2))
+        bar.saved(3, 1.0)
+        bar.failed(7)
+        bar.close()
+    states = re.split(r"[\r\n]+", b"".join(written).decode())
+    assert columns < 40 or any("5/10 calls" in state for state in states)
+    assert columns < 10 or all(len(state) < columns for state in states)
 
 
 def test_bar_is_live_in_a_notebook(log: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In a notebook stderr is no terminal, and the bar is live all the same."""
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    bar = Bar("f", 10, 0)
+    bar = progress.start(Pace("f", 10), quiet, is_shown=True)
     bar.tick()
+    bar.printed(b"")
     bar.close()
     text = log()
     assert "\r" in text
+    assert "0/10 calls, ? left" in text
 
 
-def test_bar_is_imported_only_when_it_is_shown(programs: Programs) -> None:
-    """Who shows no bar does not wait for the import of one."""
+def test_bar_is_imported_only_when_it_is_drawn(programs: Programs) -> None:
+    """Who shows no bar, or writes a log file, does not wait for the import of one."""
     programs.run("""
         import sys
-        from thread_chunks import progress
+        from thread_chunks import chunk
 
-        progress.start("f", 10, 0, is_shown=False).close()
+        chunk(abs, [[1]], progress_bar=False)
+        chunk(abs, [[1]], progress_bar=True)
         assert "tqdm" not in sys.modules
     """)

@@ -50,6 +50,8 @@ class ChildProcess:
     ----------
     threads
         Threads that numerical libraries may use in the child, unless the user set the variables.
+    outputs
+        What the child gets as stdout and stderr; ``None`` for those of this process.
 
     Attributes
     ----------
@@ -62,9 +64,9 @@ class ChildProcess:
         If the system does not let it start.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, outputs: tuple[int | None, int | None] = (None, None)) -> None:
         try:
-            self._sock, self._process = _start(threads)
+            self._sock, self._process = _start(threads, outputs)
         except OSError as error:
             msg = f"the worker process could not be started: {error}"
             raise NotStartedError(msg) from error
@@ -298,15 +300,17 @@ def _results(
     yield Results(indices, outputs, seconds, kept, trace, sum(map(_wire.size, (body, *buffers))))
 
 
-def _start(threads: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
+def _start(
+    threads: int, outputs: tuple[int | None, int | None]
+) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
     ours, theirs = map(_above_standard, socket.socketpair())
     with theirs:
         try:
             return ours, subprocess.Popen(  # noqa: S603 - our own interpreter and file
                 [*_interpreter(), "-c", _child.PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
-                stdout=None if _is_open(1) else subprocess.DEVNULL,
-                stderr=None if _is_open(2) else subprocess.DEVNULL,
+                stdout=outputs[0] if _is_open(1) else subprocess.DEVNULL,
+                stderr=outputs[1] if _is_open(2) else subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(os.environ, threads),
                 process_group=0,  # what a call starts ends with it, when it is killed

@@ -9,7 +9,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 import pykka
 
@@ -17,8 +17,9 @@ from ._actor import Steward, ask
 from ._by_value import dump
 from ._options import WorkerKind, checked_size, worker_class
 from ._parameters import shown
+from ._relay import Relay
 from .errors import RunStoppedError
-from .messages import GetFunction, GetReady, WorkerRef
+from .messages import GetFunction, GetReady, WorkerRef, own_outputs
 from .worker import Worker
 
 
@@ -41,6 +42,7 @@ class Pool:
         self._size = 0
         self._process = os.getpid()
         self._pickled: tuple[Any, tuple[bytes, list[Any]]] | None = None
+        self._relay: Relay | None = None
 
     def fill(self, size: int, steward: Steward, threads: int | None = None) -> None:
         """Start workers until there are so many; those that ended are replaced.
@@ -67,7 +69,7 @@ class Pool:
                 worker.begin()
                 self.actors.append(worker.actor_ref)
                 if threads is not None:
-                    _get_ready(worker.actor_ref, threads)
+                    self._tell_ready(worker.actor_ref, threads)
 
         if workers:
             steward.do(begin)
@@ -198,6 +200,7 @@ class Pool:
                 msg = "these actors were started before a fork and live in the parent process: start others here"
                 raise RunStoppedError(msg)
             self._process, self.actors, self.is_busy = os.getpid(), [], False
+            self._relay = None
         if self._kind is not None:
             self.fill(self._size, steward)
 
@@ -210,7 +213,44 @@ class Pool:
             Threads that numerical libraries may use inside one call.
         """
         for actor in self.actors if self._kind is not None else ():
-            _get_ready(actor, threads)
+            self._tell_ready(actor, threads)
+
+    def _tell_ready(self, actor: WorkerRef, threads: int) -> None:
+        """Tell a worker; the supervisor will find out about one that ended already."""
+        outputs = own_outputs if self._relay is None else self._relay.outputs
+        with suppress(pykka.ActorDeadError):
+            actor.tell(GetReady(threads, outputs))
+
+    def catch_prints(self, terminal: TextIO, notify: Callable[[], None]) -> None:
+        """Keep what the children of our workers print on a terminal for `prints`.
+
+        Children that are started already, or by others, go on to print there themselves.
+
+        Parameters
+        ----------
+        terminal
+            Where the bar is.
+        notify
+            Called in another thread whenever something was printed.
+        """
+        if self._relay is None and self._kind is not None and worker_class(self._kind).needs_pickle:
+            self._relay = Relay.around(terminal)
+        if self._relay is not None:
+            self._relay.attach(notify)
+
+    def prints(self) -> bytes:
+        """Take the lines that children printed."""
+        return b"" if self._relay is None else self._relay.take()
+
+    def release_prints(self) -> bytes:
+        """Let children print by themselves again; return the lines that are still to be shown."""
+        return b"" if self._relay is None else self._relay.detach()
+
+    def close_relay(self) -> None:
+        """Give back what caught prints; for when the workers are stopped."""
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
 
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.
@@ -230,12 +270,6 @@ def _listed(actors: object) -> list[WorkerRef]:
         return list(actors)
     msg = f"actors must be a list of started workers, such as [ThreadWorker.start()], not {shown(actors)}"
     raise TypeError(msg)
-
-
-def _get_ready(actor: WorkerRef, threads: int) -> None:
-    """Tell a worker; the supervisor will find out about one that ended already."""
-    with suppress(pykka.ActorDeadError):
-        actor.tell(GetReady(threads))
 
 
 def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:

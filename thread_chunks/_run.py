@@ -11,6 +11,7 @@ import queue
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pykka
@@ -23,8 +24,10 @@ from ._job import Job
 from ._log import distrust
 from ._notices import add_note, failed_save, last_line, short, warn
 from ._options import threads_per_call, worker_class
+from ._pace import Pace
 from ._parameters import shown
 from ._pool import Pool, pickle_function
+from ._streams import terminal
 from ._supervisor import Crew, Supervisor
 from ._writer import CheckpointWriter
 from .errors import CallTimeoutError, CheckpointError, Failure, RunStoppedError, WorkerDiedError
@@ -36,6 +39,7 @@ from .messages import (
     CloseCheckpoint,
     FailedCall,
     OpenCheckpoint,
+    Printed,
     Results,
     ResultsSaved,
     ResultsTaken,
@@ -107,6 +111,7 @@ class _Run:
         self._is_saving = True
         self._saved: int | None = None  # until the checkpoint is open
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._tell_printed = partial(self._events.put, Printed())
         self._steward = Steward()
         self._writer: pykka.ActorRef[Any] | None = None
         self._supervisor: pykka.ActorRef[Any] | None = None
@@ -134,8 +139,9 @@ class _Run:
             opened = self._open()
             if opened.results is not None:
                 yield _given_away(opened.results)
-            self._steward.do(lambda: self._start(opened))
             self._show_progress()
+            self._steward.do(lambda: self._start(opened))
+            self._bar.tick()  # to draw it takes a moment, in which calls run already
             for event in self._news():
                 yield from self._take(event)
             self._stop()
@@ -182,9 +188,11 @@ class _Run:
         return opened
 
     def _show_progress(self) -> None:
+        job = self._job
         name = getattr(self._func, "__name__", type(self._func).__name__)
-        count = len(self._job.calls)
-        self._bar = progress.start(name, count, self._saved or 0, is_shown=self._job.has_bar)
+        stops = job.options.on_error == "raise"
+        pace = Pace(name, len(job.calls), self._saved or 0, job.chunk_size, stops_at_failure=stops)
+        self._bar = progress.start(pace, self._tell_printed, is_shown=job.has_bar)
 
     def _warn_of_strangers(self) -> None:
         """Warn, or refuse where warnings are errors, before the writer reads the file."""
@@ -205,9 +213,17 @@ class _Run:
         threads = threads_per_call(self._job.chunk_size)
         if self._pool is None:
             self._pool = Pool(self._job.options.worker, self._job.func)
+            self._catch_prints(self._pool)
             self._pool.fill(min(self._job.chunk_size, missing), self._steward, threads)
         elif missing:
+            self._catch_prints(self._pool)
             self._pool.get_ready(threads)
+
+    def _catch_prints(self, pool: Pool) -> None:
+        """Have what children print come to this thread, if it is going to draw on their terminal."""
+        screen = terminal() if self._job.has_bar else None
+        if screen is not None:
+            self._steward.do(lambda: pool.catch_prints(screen, self._tell_printed))
 
     def _start(self, opened: CheckpointOpened) -> None:
         """Start the supervisor, and with it the run; in the steward's thread."""
@@ -275,16 +291,18 @@ class _Run:
                 self._unsaved += results
             case CallFailed(failed):
                 self._failed.append(failed)
-                self._bar.failed()
+                self._bar.failed(failed.index)
                 parameters = shown(self._job.parameters[failed.index])
                 log.warning(
                     "call %d, with parameters %s, failed: %s", failed.index, parameters, last_line(failed)
                 )
+            case Printed() if self._pool is not None:
+                self._bar.printed(self._pool.prints())
 
     def _report(self, saved: Sequence[Results]) -> Iterable[tuple[int, Any]]:
         count = _count(saved)
         self._saved = (self._saved or 0) + count
-        self._bar.saved(count)
+        self._bar.saved(count, sum(sum(results.seconds) for results in saved))
         if self._job.options.on_result is not None:
             for index, output in _pairs(*saved):
                 self._job.options.on_result(index, output)
@@ -308,7 +326,11 @@ class _Run:
         if sys.is_finalizing():
             return  # no thread runs any more: the end of the process ends everything
         self._steward.do(self._stop_actors)
+        if self._pool is not None:
+            self._bar.printed(self._pool.release_prints())
         self._bar.close()
+        if self._pool is not None and self._is_own_pool:
+            self._pool.close_relay()
 
     def _stop_actors(self) -> None:
         """Stop what this run started, once, workers first and the writer last; in the steward's thread."""

@@ -80,6 +80,22 @@ log_line_seconds: float = 30.0
 """Seconds between two lines of progress when stderr is not a terminal: a log file
 should hold a few lines, not thousands."""
 
+log_idle_seconds: float = 300.0
+"""The same while no call ends: a log of calls that take hours should show that the run
+lives, and ten such lines a call say no more than one."""
+
+bar_seconds: float = 0.1
+"""Seconds between two states of the bar on a terminal while calls end: faster than that
+nobody reads."""
+
+unfinished_line_seconds: float = 0.5
+"""Seconds to wait for the rest of a line that a call began to print before it is shown
+as it is, on a line of its own: one that prints dots should be seen to live."""
+
+printed_bytes: int = 1 << 20
+"""Bytes printed by calls that may wait for the thread which draws the bar. When more
+wait, it is busy with something else, and they go to the terminal without it."""
+
 
 def __getattr__(name: str) -> Any:
     """Compute `default_chunk_size` when it is read.

@@ -26,6 +26,7 @@ nothing of who sends it or why.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -138,12 +139,23 @@ class StopRun:
 # --- supervisor to worker, and back ------------------------------------------
 
 
+Outputs: TypeAlias = Callable[[], AbstractContextManager[tuple[int | None, int | None]]]
+"""Opens the descriptors that a child gets as stdout and stderr; ``None`` for those of this process."""
+
+
+def own_outputs() -> AbstractContextManager[tuple[int | None, int | None]]:
+    """Give a child the stdout and stderr of this process."""
+    return nullcontext((None, None))
+
+
 @dataclass(frozen=True, slots=True)
 class GetReady:
     """A run is about to begin: start what takes time to start."""
 
     threads: int
     """Threads that numerical libraries may use inside one call."""
+    outputs: Outputs
+    """Gives what a child process that is started within gets as stdout and stderr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +357,11 @@ class CallFailed:
 
     failed: FailedCall
     """The call and what it raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Calls printed something: there are lines to be shown above the bar."""
 
 
 @dataclass(frozen=True, slots=True)

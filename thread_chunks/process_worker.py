@@ -18,11 +18,14 @@ from .messages import (
     Call,
     CallsFinished,
     FailedCall,
+    GetReady,
     JoinRun,
     Outcome,
+    Outputs,
     RunChunk,
     WorkerJoined,
     WorkerStopped,
+    own_outputs,
 )
 from .worker import Worker, failed_call
 
@@ -62,6 +65,7 @@ class ProcessWorker(Worker):
         self._child: ChildProcess | None = None
         self._is_killed = False
         self._threads = 1
+        self._outputs: Outputs = own_outputs
 
     def on_start(self) -> None:
         """Block Ctrl-C in this thread, so that children are born with it blocked."""
@@ -110,8 +114,8 @@ class ProcessWorker(Worker):
         """Whether `execute` is ours: then results go straight from the child to the supervisor."""
         return type(self).execute is ProcessWorker.execute
 
-    def _get_ready(self, threads: int) -> None:
-        self._threads = threads
+    def _get_ready(self, message: GetReady) -> None:
+        self._threads, self._outputs = message.threads, message.outputs
         with suppress(WorkerDiedError):  # whoever joins the run next will see
             self._ready_child()
 
@@ -166,7 +170,8 @@ class ProcessWorker(Worker):
         if self._child is not None and (self._child.is_exhausted or not self._child.is_alive):
             self._end_child()
         if self._child is None:
-            self._child = ChildProcess(self._threads)
+            with self._outputs() as outputs:
+                self._child = ChildProcess(self._threads, outputs)
         if self._is_killed:  # a kill from another thread may have come before there was a child
             self._child.kill()
         self._child.prepare()

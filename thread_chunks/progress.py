@@ -1,32 +1,55 @@
-"""Progress: the bar on stderr that counts saved calls.
+"""Progress: what people see of a run on stderr.
 
-It is driven by the thread that called `chunk`, like everything the user sees. On
-a terminal and in a notebook it is a tqdm bar; anywhere else stderr is a log file,
-and gets a line now and then. This room knows counts and nothing of actors.
+It is driven by the thread that called `chunk`, like everything the user sees, and by
+no other: what calls print comes to that thread, which puts it above the bar. On a
+terminal and in a notebook there is a bar, which is in `_bar`; anywhere else stderr is a
+log file, and gets a line now and then. What there is to say is known to `_pace`, and
+nothing here of actors.
 """
 
 import sys
-import threading
-from typing import Any, Protocol, TextIO
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
 
 from . import config
-from ._late import imported
+from ._bar import Bar
+from ._pace import Pace
+from ._streams import in_notebook, terminal, write
 
 
 class Progress(Protocol):
     """What is told of the progress of a run."""
 
-    def saved(self, count: int) -> None:
+    def saved(self, count: int, seconds: float) -> None:
         """Say that some more calls are saved.
 
         Parameters
         ----------
         count
             How many.
+        seconds
+            How long they took, all together.
         """
 
-    def failed(self) -> None:
-        """Say that one call failed for good."""
+    def failed(self, index: int) -> None:
+        """Say that one call failed for good.
+
+        Parameters
+        ----------
+        index
+            Which.
+        """
+
+    def printed(self, lines: bytes) -> None:
+        """Show what calls printed.
+
+        Parameters
+        ----------
+        lines
+            Whole lines.
+        """
 
     def tick(self) -> None:
         """Say that time passed without news."""
@@ -36,13 +59,18 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Show nothing at all."""
+    """Show nothing at all of the run."""
 
-    def saved(self, count: int) -> None:
+    def saved(self, count: int, seconds: float) -> None:
         """Do nothing."""
 
-    def failed(self) -> None:
+    def failed(self, index: int) -> None:
         """Do nothing."""
+
+    def printed(self, lines: bytes) -> None:
+        """Pass it on."""
+        if lines and sys.stderr is not None:
+            write(sys.stderr, lines)
 
     def tick(self) -> None:
         """Do nothing."""
@@ -51,59 +79,71 @@ class Silent:
         """Do nothing."""
 
 
-class Bar:
-    """A tqdm bar.
+class Lines:
+    """Lines in a log file: soon one that says where the run starts, then one now and then, and one at the end.
 
     Parameters
     ----------
-    name
-        The function.
-    total
-        How many calls there are.
-    done
-        How many of them a checkpoint held already: the bar starts there.
+    pace
+        What there is to say.
     """
 
-    def __init__(self, name: str, total: int, done: int) -> None:
-        stream = sys.stderr
-        is_live = bool(getattr(stream, "isatty", bool)()) or _in_notebook()
-        options: dict[str, Any] = {} if is_live else {
-            "file": _Lines(stream), "mininterval": config.log_line_seconds, "ascii": True, "ncols": 80,
-        }  # fmt: skip
-        self._is_live = is_live
-        self._failures = 0
-        self._bar = _bar_class()(desc=name, total=total, initial=done, unit="call", **options)
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._stream = sys.stderr
+        self._has_news = False
+        self._is_closed = False
+        self._failure: float | None = None
+        self._add(pace.line())
 
-    def saved(self, count: int) -> None:
-        """Move the bar."""
-        self._bar.update(count)
+    def saved(self, count: int, seconds: float) -> None:
+        """Write a line if the last one is some time ago."""
+        self._pace.saved(count, seconds)
+        self._has_news = True
+        self.tick()
 
-    def failed(self) -> None:
-        """Count failures beside the bar."""
-        self._failures += 1
-        self._bar.set_postfix({"failed": self._failures}, refresh=self._is_live)
+    def failed(self, index: int) -> None:
+        """Write a line at once, unless another failure had one just now."""
+        self._pace.failed()
+        self._has_news = True
+        now = time.monotonic()
+        if self._failure is None or now - self._failure >= config.log_line_seconds:
+            self._failure = now
+            self._add(f"{self._pace.line()}; call {index} failed")
+
+    def printed(self, lines: bytes) -> None:
+        """Do nothing: what calls print goes where it always went."""
 
     def tick(self) -> None:
-        """Let the clock of the bar go on."""
-        if self._is_live:
-            self._bar.refresh()
+        """Write a line if it is time for one: earlier with news than without."""
+        pause = config.log_line_seconds if self._has_news else config.log_idle_seconds
+        if time.monotonic() - self._last >= pause:
+            self._add(self._pace.line())
 
     def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
+        """Write the last line."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._pace.end()
+            self._add(self._pace.line())
+
+    def _add(self, line: str) -> None:
+        self._last = time.monotonic()
+        self._has_news = False
+        with suppress(OSError, ValueError):  # a log that cannot be written ends no run
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
 
 
-def start(name: str, total: int, done: int, *, is_shown: bool) -> Progress:
+def start(pace: Pace, notify: Callable[[], None], *, is_shown: bool) -> Progress:
     """Begin to show the progress of a run.
 
     Parameters
     ----------
-    name
-        The function.
-    total
-        How many calls there are.
-    done
-        How many were saved before.
+    pace
+        What there is to say.
+    notify
+        Has this thread call `printed` soon; called in other threads of this process, when they print.
     is_shown
         Whether to show anything.
 
@@ -114,40 +154,4 @@ def start(name: str, total: int, done: int, *, is_shown: bool) -> Progress:
     """
     if not is_shown or sys.stderr is None:
         return Silent()
-    return Bar(name, total, done)
-
-
-class _Lines:
-    """A stream for log files: a new line instead of a return to the start of the old one."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._last = ""
-
-    def write(self, text: str) -> int:
-        """Write one state of the bar as one line; line ends and repetitions add nothing."""
-        line = text.strip("\r\n")
-        if not line.strip() or line == self._last:
-            return 0
-        self._last = line
-        return self._stream.write(f"{line}\n")
-
-    def flush(self) -> None:
-        """Pass it on."""
-        self._stream.flush()
-
-
-def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
-
-
-def _bar_class() -> type[Any]:
-    """Make a tqdm class of our own: without tqdm's monitor thread and lock between processes."""
-    # Slow to import, and not everyone wants a bar; what finds out about notebooks is the slowest part.
-    module = imported("tqdm.auto" if _in_notebook() else "tqdm")
-
-    class RunBar(module.tqdm):  # type: ignore[misc, name-defined]
-        monitor_interval = 0
-
-    RunBar.set_lock(threading.RLock())
-    return RunBar
+    return Bar(pace, notify) if in_notebook() or terminal() else Lines(pace)

@@ -181,8 +181,8 @@ class Worker(Actor):
                 _tell(supervisor, WorkerStopped(self.actor_ref))  # it is in the middle of another run
             case JoinRun():
                 self._join(message)
-            case GetReady(threads):
-                self._get_ready(threads)
+            case GetReady():
+                self._get_ready(message)
             case LeaveRun(supervisor):
                 self._run = None if self._is_in_run_of(supervisor) else self._run
             case GetFunction():
@@ -204,7 +204,7 @@ class Worker(Actor):
         """Do as `on_stop`: pykka calls this one instead when a message handler raised."""
         self.on_stop()
 
-    def _get_ready(self, threads: int) -> None:
+    def _get_ready(self, message: GetReady) -> None:
         """Start what takes time to start; here that is nothing."""
 
     def _join(self, message: JoinRun) -> None:
