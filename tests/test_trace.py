@@ -102,7 +102,7 @@ def test_trace_stays_with_its_call_when_results_are_carried_over(tmp_path: Path)
     path = tmp_path / "a.pkl"
     chunk(abs, [[-1], [2], [-3]], path=path)
     first = Checkpoint.load(path)
-    with pytest.warns(CheckpointRestartedWarning, match="2 results were carried over"):
+    with pytest.warns(CheckpointRestartedWarning, match="2 of its 3 results were carried over"):
         chunk(abs, [[-3], [5], [-1]], path=path, on_mismatch="reuse")
     second = Checkpoint.load(path)
     for now, was in ((0, 2), (2, 0)):
