@@ -76,7 +76,7 @@ PATHS: list[tuple[Any, type[Exception], str]] = [
     (True, TypeError, "path must be the name of a file, .* not True"),
     (["c.pkl"], TypeError, "path must be the name of a file, .* not .'c.pkl'"),
     ("", ValueError, "path must name a file, such as 'results.pkl', not ''"),
-    ("folder/", ValueError, "path must name a file, such as 'folder/results.pkl', not 'folder/'"),
+    ("folder/..", ValueError, "path must name a file, such as 'folder/../results.pkl', not 'folder/..'"),
     (".", ValueError, "path must name a file, such as './results.pkl'"),
     ("a\0b.pkl", ValueError, "path must name a file"),
 ]
@@ -97,10 +97,10 @@ LISTS: list[tuple[Any, str]] = [
     (["ab"], r"parameters\[0\] is 'ab'.*write \['ab'\]"),
     ([[1], None], r"parameters\[1\] is None.*write \[None\]"),
     ([{1: 2}], r"parameters\[0\] .*keys must be strings"),
-    ([[1], [LOCK]], r"parameters\[1\] cannot be sent .*argument 0 is .*lock.*make it inside the function, or use worker"),
-    ([[1], {"x": [{"a": LOCK}]}], r"parameters\[1\] cannot be sent .*argument 'x' is .*lock.* in \[\{'a': "),
-    ([[(n for n in "ab")]], r"parameters\[0\] cannot be sent .*generator.*inside the function"),
-    ([[np.array([1, LOCK], object)]], r"parameters\[0\] cannot be sent .*lock"),
+    ([[1], [LOCK]], r"cannot be sent .*parameters\[1\], argument 0, is .*lock.*make it inside the function, or use worker"),
+    ([[1], {"x": [{"a": LOCK}]}], r"cannot be sent .*parameters\[1\], argument 'x', is .*lock.* in \[\{'a': "),
+    ([[(n for n in "ab")]], r"cannot be sent .*parameters\[0\], .*generator.*inside the function"),
+    ([[np.array([1, LOCK], object)]], r"cannot be sent .*parameters\[0\], .*lock"),
 ]  # fmt: skip
 
 
@@ -305,7 +305,7 @@ def test_thread_worker_takes_what_does_not_pickle_unless_it_is_to_be_kept(file: 
     """Threads share the objects themselves; but what stands in a checkpoint must pickle."""
     assert chunk(lambda lock: lock is LOCK, [[LOCK]], worker=ThreadWorker) == [True]
     with pytest.raises(
-        TypeError, match=r"parameters\[0\] cannot be kept in a checkpoint.* or leave path= out"
+        TypeError, match=r"cannot be kept in a checkpoint: parameters\[0\], .* or leave path= out"
     ):
         chunk(double, [[LOCK]], path=file, worker=ThreadWorker)
 

@@ -10,7 +10,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Sequence
-from typing import IO, Any, Self, TypeAlias
+from typing import IO, Any, Self
 
 import cloudpickle
 from saveable_objects import SaveableObject
@@ -21,6 +21,7 @@ from ._frame import frame_of
 from ._garbage import paused
 from ._identity import fingerprint
 from ._log import Log, distrust
+from ._mismatch import restarted_text
 from ._parameters import read_calls
 from ._records import RESULT, Group
 from ._sections import Section
@@ -406,51 +407,3 @@ def untrusted(path: str, reason: str) -> CheckpointUntrustedWarning:
         f"{path} {reason}. A checkpoint is a pickle, and loading one can run code of whoever wrote it. "
         "If you trust them, make a copy of your own, with cp, and use that."
     )
-
-
-Held: TypeAlias = "tuple[int, int, int] | None"
-"""Of the old file: its results, its calls, and how many of the results ``"reuse"`` keeps; ``None`` if it was not read."""
-
-
-def restarted_text(
-    path: str, backup: str, reason: str, held: Held = None, *, has_reused: bool = False
-) -> str:
-    """Say that a file was set aside, why, and how to get its results back."""
-    done, _, kept = held or (0, 0, 0)
-    aside = (
-        f"The old file{_with(held)}, is kept as {backup}." if held else f"The old file is kept as {backup}."
-    )
-    if has_reused and kept:
-        carried = f"{kept} of its {_results(done)} were carried over, the others have no place in this run"
-        if kept == done:
-            carried = f"All that could be read, {_results(done)}, was carried over"
-        return f"{path} did not match this run: {reason}. {carried}. {aside}"
-    text = f"{path} did not match, so this run starts afresh: {reason}. {aside}"
-    if not kept:
-        return text
-    return (
-        f"{text} To keep {_kept(held)}, stop this run, rename that file to {os.path.basename(path)} "
-        'again, and pass on_mismatch="reuse".'
-    )
-
-
-def mismatch_text(path: str, reason: str, held: Held) -> str:
-    """Say that a file was left alone, why, and what can be done."""
-    reuse = f'on_mismatch="reuse" to keep {_kept(held)}, or ' if held and held[2] else ""
-    return (
-        f"{path} does not belong to this run: {reason}. No call was run, and the file was left alone"
-        f'{_with(held)}. Give this run another path, or pass {reuse}on_mismatch="restart" to set the file aside.'
-    )
-
-
-def _with(held: Held) -> str:
-    return "" if held is None else f", with {held[0]} of {_results(held[1])}"
-
-
-def _kept(held: Held) -> str:
-    done, _, kept = held or (0, 0, 0)
-    return f"{kept} of them" if kept < done else _results(kept)
-
-
-def _results(count: int) -> str:
-    return "1 result" if count == 1 else f"{count} results"

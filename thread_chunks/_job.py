@@ -133,7 +133,7 @@ def checked_path(path: str | os.PathLike[str] | None) -> str | None:
         msg = f"path must be the name of a file, such as 'results.pkl', and not {shown(path)}"
         raise TypeError(msg)
     text = os.fsdecode(path)
-    if os.path.basename(text) in {"", ".", ".."} or "\0" in text:
+    if not text or os.path.basename(text) in {".", ".."} or "\0" in text:
         msg = f"path must name a file, such as {os.path.join(text.split(chr(0))[0], 'results.pkl')!r}, not {text!r}"
         raise ValueError(msg)
     return os.path.abspath(Checkpoint._updatepathroot(text) or "")  # noqa: SLF001

@@ -1,13 +1,14 @@
-"""Why is a file not of this run? One sentence, for someone who has to act on it.
+"""Why is a file not of this run, and what to do? Said to someone who has to act on it.
 
 One rule: the first difference is named in the user's words, in time that grows
-linearly with the number of calls. This room knows functions and calls, and nothing
-of files: what became of the file is said elsewhere.
+linearly with the number of calls. This room knows functions, calls and how they are
+told apart; of a file it knows no more than its name and how much it holds.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ._difference import explain
 from ._identity import FunctionIdentity, Part, call_key, call_keys
@@ -142,3 +143,53 @@ def kept_by_reuse(saved: Calls, completed: Sequence[bool], now: Calls) -> Iterat
     for index, key in enumerate(call_keys(now)):
         if found := places.get(key):
             yield index, found.pop()
+
+
+# --- what is said of the file ----------------------------------------------------------
+
+Held: TypeAlias = "tuple[int, int, int] | None"
+"""Of the old file: its results, its calls, and how many of the results ``"reuse"`` keeps; ``None`` if it was not read."""
+
+
+def restarted_text(
+    path: str, backup: str, reason: str, held: Held = None, *, has_reused: bool = False
+) -> str:
+    """Say that a file was set aside, why, and how to get its results back."""
+    done, _, kept = held or (0, 0, 0)
+    aside = (
+        f"The old file{_with(held)}, is kept as {backup}." if held else f"The old file is kept as {backup}."
+    )
+    if has_reused and kept:
+        carried = f"{kept} of its {_results(done)} were carried over, the others have no place in this run"
+        if kept == done:
+            carried = f"All that could be read, {_results(done)}, was carried over"
+        return f"{path} did not match this run: {reason}. {carried}. {aside}"
+    text = f"{path} did not match, so this run starts afresh: {reason}. {aside}"
+    if not kept:
+        return text
+    return (
+        f"{text} To keep {_kept(held)}, stop this run, rename that file to {os.path.basename(path)} "
+        'again, and pass on_mismatch="reuse".'
+    )
+
+
+def mismatch_text(path: str, reason: str, held: Held) -> str:
+    """Say that a file was left alone, why, and what can be done."""
+    reuse = f'on_mismatch="reuse" to keep {_kept(held)}, or ' if held and held[2] else ""
+    return (
+        f"{path} does not belong to this run: {reason}. No call was run, and the file was left alone"
+        f'{_with(held)}. Give this run another path, or pass {reuse}on_mismatch="restart" to set the file aside.'
+    )
+
+
+def _with(held: Held) -> str:
+    return "" if held is None else f", with {held[0]} of {_results(held[1])}"
+
+
+def _kept(held: Held) -> str:
+    done, _, kept = held or (0, 0, 0)
+    return f"{kept} of them" if kept < done else _results(kept)
+
+
+def _results(count: int) -> str:
+    return "1 result" if count == 1 else f"{count} results"

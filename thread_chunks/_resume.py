@@ -15,10 +15,8 @@ from ._checkpoint import (
     HeadReader,
     about_run,
     assemble,
-    mismatch_text,
     pickle_head,
     read_any,
-    restarted_text,
     survey,
     unsaved,
 )
@@ -26,7 +24,7 @@ from ._format import is_legacy
 from ._garbage import paused
 from ._identity import FunctionIdentity, fingerprint, plain_form
 from ._log import Log
-from ._mismatch import explain_function, kept_by_reuse
+from ._mismatch import explain_function, kept_by_reuse, mismatch_text, restarted_text
 from ._parameters import Calls, read_calls
 from ._records import RESULT, Group, Record
 from ._sections import Section, as_sections, joined

@@ -59,8 +59,9 @@ def check(calls: Calls, goal: str, fix: str) -> None:
             except Exception as error:
                 inside = "" if value is argument else f", in {shown(argument)}"
                 msg = (
-                    f"parameters[{index}] cannot be {goal}: argument {key!r} is {shown(value)}{inside}, which does "
-                    f"not pickle ({error}). Pass what it is made from and make it inside the function, or {fix}"
+                    f"the parameters cannot be pickled, so they cannot be {goal}: parameters[{index}], argument {key!r}, "
+                    f"is {shown(value)}{inside} ({error}). Pass what it is made from and make it inside the "
+                    f"function, or {fix}"
                 )
                 raise TypeError(msg) from error
 

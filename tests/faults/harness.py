@@ -131,7 +131,9 @@ class Case:
         if self._program is None:
             self._program = self.programs.write(PRELUDE + textwrap.dedent(self.source), "case.py")
         run, self.runs = self.runs, self.runs + 1
-        paths = os.pathsep.join([str(FAULTS), self.env.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        paths = os.pathsep.join(
+            [str(FAULTS), self.env.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))]
+        ).rstrip(os.pathsep)
         return self.programs.start(
             None, self._program, run, *arguments, flags=self.flags, env=self.env | {"PYTHONPATH": paths}
         )
