@@ -469,6 +469,32 @@ def test_relay_keeps_the_lines_of_children_apart() -> None:
     os.close(theirs)
 
 
+def test_relay_shows_an_unfinished_line_while_another_child_prints_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wait for the rest of a line has a bound, however much comes from elsewhere."""
+    monkeypatch.setattr(config, "unfinished_line_seconds", 0.01)
+    ours, theirs = os.openpty()
+    relay = Relay(theirs, frozenset({1}))
+    relay.attach(lambda: None)
+    seen = b""
+    with relay.outputs() as (first, _), relay.outputs() as (second, _):
+        assert first is not None
+        assert second is not None
+        os.write(first, b"begun")
+
+        def is_shown() -> bool:
+            nonlocal seen
+            os.write(second, b"line\n")
+            seen += relay.take()
+            return b"begun\n" in seen
+
+        wait_until(is_shown, what="the line that was only begun")
+    relay.close()
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_relay_ends_when_nobody_needs_it_any_more() -> None:
     """A relay that was forgotten ends by itself, and writes what it had."""
     ours, theirs = os.openpty()

@@ -42,6 +42,7 @@ class Reader:
         self._selector = selectors.DefaultSelector()
         self._selector.register(bell, selectors.EVENT_READ)
         self._rests: dict[int, bytes] = {}  # by source, what it began of a line
+        self._begun: dict[int, float] = {}  # and when it did
         self._notify: Callable[[], None] | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._added = self._taken = self._escaped = 0  # bytes, each counted by one thread
@@ -80,19 +81,23 @@ class Reader:
 
     def _turn(self) -> None:
         """Wait for something and do it."""
-        patience = config.unfinished_line_seconds if any(self._rests.values()) else None
-        if self._end is not None:
-            left = max(0.0, self._end - time.monotonic())
-            patience = left if patience is None else min(patience, left)
-        ready = {key.fd for key, _ in self._selector.select(patience)}
+        ready = {key.fd for key, _ in self._selector.select(self._patience())}
         if self._bell in ready:
             if not os.read(self._bell, _PIECE):
                 self._selector.unregister(self._bell)  # nobody is there to ask any more
             self._obey()
         for source in ready & self._rests.keys():
             self._read(source)
-        if not ready:
-            self._finish_lines()
+        latest = time.monotonic() - config.unfinished_line_seconds
+        for source in [source for source, begun in self._begun.items() if begun <= latest]:
+            self._finish_line(source)
+
+    def _patience(self) -> float | None:
+        """Return how long nothing needs to be done if nothing comes."""
+        ends = [begun + config.unfinished_line_seconds for begun in self._begun.values()]
+        if self._end is not None:
+            ends.append(self._end)
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def _obey(self) -> None:
         """Do what was asked, each behind all that was printed before."""
@@ -136,6 +141,10 @@ class Reader:
             lines, line_end, rest = (self._rests[source] + data).rpartition(b"\n")
             self._rests[source] = rest
             self._deliver(lines + line_end)
+            if line_end or not rest:
+                self._begun.pop(source, None)
+            if rest:
+                self._begun.setdefault(source, time.monotonic())
             if len(rest) > _PIECE:
                 self._finish_line(source)
 
@@ -154,6 +163,7 @@ class Reader:
         if self._rests[source]:
             self._deliver(self._rests[source] + b"\n")
             self._rests[source] = b""
+            self._begun.pop(source, None)
 
     def _deliver(self, lines: bytes) -> None:
         if not lines:
