@@ -381,6 +381,14 @@ def test_run_without_calls_is_complete(path: Path, tell: Callable[..., str]) -> 
     assert tell("export", path, "c.csv") == ""
 
 
+def test_path_without_an_extension_is_that_of_the_run(path: Path, tell: Callable[..., str]) -> None:
+    """Every command takes the path that the run was given."""
+    chunk(invert, [[1]], path=path.with_name("sweep"))
+    assert rows_of(tell("show", "sweep"))["file"].startswith(f"{path.with_name('sweep_Checkpoint.pkl')}, ")
+    tell("export", "sweep", "c.csv")
+    tell("plot", "sweep", "c.png")
+
+
 def not_there(path: Path) -> None:
     """Leave nothing at the path."""
 

@@ -144,6 +144,7 @@ def test_names_are_known_however_the_file_was_written(
     assert list(table(keyword_only, [[1], [2], [3]], path, on_mismatch="reuse").columns[:1]) == ["x"]
     checkpoint = Checkpoint.load(path)
     checkpoint.save()
+    Checkpoint("keyword_only", [[1], [2], [3]], [None] * 3, [False] * 3, 0, 0, path=path)
     assert list(Checkpoint.load(path).to_frame().columns[:1]) == ["x"]
 
 
