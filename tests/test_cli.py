@@ -26,6 +26,7 @@ from thread_chunks._log import Log
 from thread_chunks._plot import draw, without_pauses
 from thread_chunks._records import FAILURE, RESULT, Record
 from thread_chunks._summary import Inspector, Summary
+from thread_chunks.cli import main
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -420,15 +421,21 @@ def damaged_head(path: Path) -> None:
     "command", [["show"], ["export", "x.csv"], ["plot", "x.png"]], ids=lambda each: each[0]
 )
 def test_file_that_is_no_checkpoint_is_one_line_and_a_code(
-    plant: Callable[[Path], Any], code: int, command: list[str], path: Path, tell: Callable[..., str]
+    plant: Callable[[Path], Any],
+    code: int,
+    command: list[str],
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever is at the path, the error is one line that names it, and nothing is written."""
     plant(path)
-    text = tell(command[0], path, *command[1:], code=code)
-    assert text.count("\n") == 1
-    assert str(path) in text
-    assert text.startswith("thread-chunks: ")
-    assert not (path.parent / "x.csv").exists()
+    assert main([command[0], str(path), *(str(path.with_name(name)) for name in command[1:])]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert str(path) in err
+    assert err.startswith("thread-chunks: ")
+    assert os.listdir(path.parent) in ([], [path.name])
 
 
 def test_dead_holder_is_not_taken_for_the_process_that_has_its_number_now(path: Path) -> None:
