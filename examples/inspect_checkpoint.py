@@ -1,7 +1,8 @@
-"""Look into a checkpoint, while its run goes on or long after.
+"""Look into a checkpoint from a script of your own: values, parameters and failures.
 
-``python inspect_checkpoint.py sweep.pkl`` shows the progress of a run, from any
-other terminal. Without a file, a small checkpoint is made and shown.
+``thread-chunks show sweep.pkl`` tells how far a run is, with nothing to write; this
+shows what a script can read. ``python inspect_checkpoint.py sweep.pkl`` prints some
+outputs, too. Without a file, a small checkpoint is made and shown.
 
 Never open a checkpoint from a stranger: a pickle can run code.
 """

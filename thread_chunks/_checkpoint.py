@@ -285,6 +285,11 @@ def unsaved(cls: type[Checkpoint], args: tuple[Any, ...], kwargs: dict[str, Any]
     return instance
 
 
+def file_of(path: str) -> str:
+    """Return the file that a path means: without an extension it is ``NAME_Checkpoint.pkl``."""
+    return str(Checkpoint._updatepathroot(path))
+
+
 def pickle_head(checkpoint: Checkpoint, results: Sequence[Section], plain: bytes | None = None) -> bytes:
     """Pickle a checkpoint with results that are pickled already, and with the plain form of its rows, if any."""
     try:

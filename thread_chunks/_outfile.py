@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ._format import START, is_legacy
+from .errors import ThreadChunksError
+
+
+class OutputError(ThreadChunksError, ValueError):
+    """What was asked for cannot be written; everything is as it was."""
 
 
 @contextlib.contextmanager
@@ -27,7 +32,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    ValueError
+    OutputError
         If there is a checkpoint at the path, or something that is not a file.
     OSError
         If it cannot be written.
@@ -42,7 +47,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename == temporary:
+        if isinstance(error, OSError) and error.filename in {None, temporary}:
             error.filename, error.filename2 = path, None
         raise
 
@@ -52,9 +57,9 @@ def _refuse_checkpoint(path: str) -> None:
         return
     if not os.path.isfile(path):
         msg = f"{path} is not a regular file, so it was left alone. Use another path."
-        raise ValueError(msg)
+        raise OutputError(msg)
     with open(path, "rb") as file:
         start = file.read(128)
     if start.startswith(START) or is_legacy(start):
         msg = f"{path} is a checkpoint, so it was not overwritten. Use another path."
-        raise ValueError(msg)
+        raise OutputError(msg)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._frame import needed
 from ._glance import Spans
-from ._outfile import replacing
+from ._outfile import OutputError, replacing
 from ._report import clock, duration, printable
 from ._summary import Summary
 
@@ -35,19 +35,19 @@ def plot(summary: Summary, out: str) -> None:
     ------
     ImportError
         If matplotlib is not installed.
-    ValueError
+    OutputError
         If no times are known, matplotlib does not know the format, or `out` must not be overwritten.
     """
     figure_of = needed("matplotlib.figure", "plot").Figure
     if not len(summary.traced.index):
         notes = "".join(f": {note}" for note in summary.notes)
         msg = f"{summary.path} tells of no call when it ran, so there is nothing to draw{notes}"
-        raise ValueError(msg)
+        raise OutputError(msg)
     kind = out.rpartition(".")[2].lower()
     figure = figure_of(figsize=(10, 6.5), layout="constrained")
     if kind not in figure.canvas.get_supported_filetypes():
         msg = f"{out} must end in .png, .pdf or .svg, which says what to draw"
-        raise ValueError(msg)
+        raise OutputError(msg)
     draw(summary, figure)
     with replacing(out) as file:
         figure.savefig(file, format=kind, dpi=150)

@@ -104,7 +104,8 @@ def _failure(summary: Summary, index: int, failed: Failed) -> str:
     parameters = summary.parameters_of(index)
     with_parameters = "" if parameters is None else f", with {parameters}"
     died = " (it took its process down)" if failed.is_death else ""
-    return f"call {index}{with_parameters}: {last_line(failed.text)}{died}"
+    error = last_line(failed.text).removeprefix(f"call {index}: ")
+    return f"call {index}{with_parameters}: {error}{died}"
 
 
 def wrapped(line: str, width: int) -> list[str]:

@@ -388,6 +388,7 @@ class RunState:
         self.index = max(self.index, saved.index)
         if self._key is None:
             self._key = saved._key
+        self._names = self._names or saved._names
 
     @property
     def missing(self) -> Sequence[int]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ._checkpoint import Checkpoint
 from ._frame import needed
-from ._outfile import replacing
+from ._outfile import OutputError, replacing
 
 
 def export(path: str, out: str) -> list[str]:
@@ -34,13 +34,13 @@ def export(path: str, out: str) -> list[str]:
     ------
     ImportError
         If pandas, or an engine for Parquet, is not installed.
-    ValueError
+    OutputError
         If the format is another one, or `out` must not be overwritten.
     """
     format_ = out.rpartition(".")[2].lower()
     if format_ not in {"csv", "parquet"}:
         msg = f"{out} must end in .csv or .parquet, which says what to write"
-        raise ValueError(msg)
+        raise OutputError(msg)
     if format_ == "parquet":
         _need_engine()
     frame = Checkpoint.load(path).to_frame()

@@ -16,7 +16,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from . import _report
+from ._checkpoint import file_of
 from ._late import imported
+from ._outfile import OutputError
 from ._summary import Inspector, Summary
 from .errors import CheckpointError, CheckpointUntrustedWarning
 
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         For wrong usage, ``--help`` and ``--version``.
     """
     options = _parser().parse_args(arguments)
+    options.file = file_of(options.file)
     try:
         with _spoken_warnings(), _quiet_pipe():
             code: int = options.command(options)
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         is_ours = error.filename is None or error.filename == options.file
         return _complain(_reason(error), NO_FILE if is_ours else REFUSED)
-    except (ImportError, ValueError) as error:
+    except (ImportError, OutputError) as error:
         return _complain(str(error), REFUSED)
 
 
