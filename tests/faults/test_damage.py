@@ -1045,6 +1045,8 @@ def test_run_repeats_only_what_was_hit_when_a_sector_of_its_groups_is_lost(
     for _ in range(20):
         at = seeded.randrange(start, len(data) - size)
         changed = data[:at] + bytes(size) + data[at + size :]
+        if changed == data:  # the numbers of workers are zeros, too
+            continue
         hit = {n for n, (begin, end) in places.items() if begin < at + size and at < end}
         assert expect_repaired(folder / "c.pkl", tmp_path / "log", changed) <= hit
 
