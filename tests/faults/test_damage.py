@@ -46,7 +46,7 @@ from thread_chunks._records import FAILURE, RESULT, Group, Record
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy", "_unfolded")
 
 ROWS = [[n] for n in range(4)]
-RECORD_HEAD = 56
+RECORD_HEAD = 72
 
 
 @pytest.fixture
@@ -415,11 +415,11 @@ def payload(data: bytes, at: list[int]) -> bytes:
 
 
 def two_together(data: bytes, at: list[int]) -> bytes:
-    return flipped(flipped(data, at[1] + 60, 0), at[2] + 5, 0)
+    return flipped(flipped(data, at[1] + RECORD_HEAD + 4, 0), at[2] + 5, 0)
 
 
 def two_apart(data: bytes, at: list[int]) -> bytes:
-    return flipped(flipped(data, at[0] + 60, 0), at[2] + 60, 0)
+    return flipped(flipped(data, at[0] + RECORD_HEAD + 4, 0), at[2] + RECORD_HEAD + 4, 0)
 
 
 def hole(data: bytes, at: list[int]) -> bytes:
@@ -435,7 +435,7 @@ def payload_gone(data: bytes, at: list[int]) -> bytes:
 
 
 def record_gone_halves(data: bytes, at: list[int]) -> bytes:
-    return data[: at[0] + 70] + data[at[1] + 70 :]
+    return data[: at[0] + RECORD_HEAD + 14] + data[at[1] + RECORD_HEAD + 14 :]
 
 
 def noise_between(data: bytes, at: list[int]) -> bytes:
@@ -1045,6 +1045,8 @@ def test_run_repeats_only_what_was_hit_when_a_sector_of_its_groups_is_lost(
     for _ in range(20):
         at = seeded.randrange(start, len(data) - size)
         changed = data[:at] + bytes(size) + data[at + size :]
+        if changed == data:  # the numbers of workers are zeros, too
+            continue
         hit = {n for n, (begin, end) in places.items() if begin < at + size and at < end}
         assert expect_repaired(folder / "c.pkl", tmp_path / "log", changed) <= hit
 
