@@ -14,6 +14,7 @@ from conftest import Programs, children, note, noted, wait_for, wait_until
 
 from thread_chunks import (
     Checkpoint,
+    CheckpointDamagedWarning,
     CheckpointLockedError,
     Chunker,
     Failure,
@@ -310,7 +311,7 @@ def test_as_completed_yields_each_of_thousands_of_short_calls_once(tmp_path: Pat
                     checkpoint.completed[each] and checkpoint.output[each] == seen[each] for each in seen
                 )
         assert seen == {n: 2 * n for n in range(count)}
-        assert list(chunker.as_completed([[n] for n in range(count)])) == [(n, 2 * n) for n in range(count)]
+        assert sorted(chunker.as_completed([[n] for n in range(count)])) == [(n, 2 * n) for n in range(count)]
 
 
 def test_as_completed_keeps_the_rest_of_a_group_when_the_loop_is_left(tmp_path: Path) -> None:
@@ -509,17 +510,81 @@ STREAM = """
 
     with Chunker(make, chunk_size=2) as chunker:
         list(chunker([[0]]))
-        before, seen = peak(), set()
-        for index, output in chunker.as_completed([[number] for number in range(300)], path=sys.argv[1]):
-            assert output[0] == index % 256
-            seen.add(index)
-    assert seen == set(range(300))
-    print(peak() - before)
+        before = peak()
+        for run in range(2):  # the second one resumes everything
+            seen = set()
+            for index, output in chunker.as_completed([[number] for number in range(300)], path=sys.argv[1]):
+                assert output[0] == index % 256
+                seen.add(index)
+            assert seen == set(range(300))
+            print(peak() - before)
 """
 
 
 def test_as_completed_holds_no_result_that_was_yielded(programs: Programs, tmp_path: Path) -> None:
     """300 results of a megabyte each pass through a few of memory; the file has them all."""
     path = tmp_path / "a.pkl"
-    assert int(programs.run(STREAM, str(path)).stdout) < 100
+    peaks = programs.run(STREAM, str(path)).stdout.split()
+    assert len(peaks) == 2
+    assert all(int(peak) < 100 for peak in peaks), peaks
     assert path.stat().st_size > 300 << 20
+
+
+def test_as_completed_yields_what_an_earlier_run_saved_in_records_groups_and_the_head(tmp_path: Path) -> None:
+    """Whatever stands in the file is yielded once, before anything is computed, also what follows a fold."""
+    path, log = tmp_path / "a.pkl", tmp_path / "log"
+
+    def run(number: int) -> Any:
+        note(log, number)
+        return np.full(100_000, number) if number % 10 == 0 else number
+
+    calls = [[number] for number in range(60)]
+    chunk(run, calls[:20], path=path)  # folded into the head
+    with Chunker(run, on_mismatch="reuse") as chunker:
+        for _ in zip(range(25), chunker.as_completed(calls[:40], path=path), strict=False):
+            pass  # the rest stands in records
+    saved = set(np.flatnonzero(Checkpoint.load(path).completed).tolist())
+    assert set(range(20)) < saved
+    log.unlink()
+    with Chunker(run, on_mismatch="reuse") as chunker:
+        results = list(chunker.as_completed(calls, path=path))
+    assert [int(np.max(output)) for _, output in results] == [index for index, _ in results]
+    assert sorted(index for index, _ in results) == list(range(60))
+    assert {index for index, _ in results[: len(saved)]} == saved
+    assert {int(line) for line in noted(log)} == set(range(60)) - saved
+    with Chunker(run) as chunker:
+        assert sorted(index for index, _ in chunker.as_completed(calls, path=path)) == list(range(60))
+
+
+class Fragile:
+    """Cannot be unpickled any more once a file is there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if os.path.exists(state["path"]):
+            msg = "broken"
+            raise ValueError(msg)
+        self.__dict__.update(state)
+
+
+def test_as_completed_computes_a_saved_result_again_when_it_cannot_be_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the file cannot give again is missing, with a warning, and is yielded once, when it is computed."""
+    monkeypatch.setattr(config, "fold_bytes", 0)
+    path, broken = tmp_path / "a.pkl", tmp_path / "broken"
+
+    def run(number: int) -> Any:
+        return number if number != 1 or broken.exists() else Fragile(str(broken))
+
+    calls = [[number] for number in range(4)]
+    chunk(run, calls, path=path)
+    broken.touch()
+    with Chunker(run) as chunker:
+        with pytest.warns(CheckpointDamagedWarning, match="call 1 cannot be unpickled"):
+            results = list(chunker.as_completed(calls, path=path))
+        assert sorted(results) == [(number, number) for number in range(4)]
+        with pytest.warns(CheckpointDamagedWarning, match="call 1 cannot be unpickled"):
+            assert sorted(chunker.as_completed(calls, path=path)) == sorted(results)

@@ -17,7 +17,6 @@ from thread_chunks import _wire
 from thread_chunks._records import FAILURE, RESULT, Group, Record
 from thread_chunks._sections import as_sections, joined
 from thread_chunks._state import RunState
-from thread_chunks.messages import NOT_PICKLED, Results
 
 COUNT = 12
 LARGE = _wire.OUT_OF_BAND_BYTES
@@ -136,10 +135,11 @@ def test_missing_calls_are_a_range_until_there_is_a_result() -> None:
     """A run that begins from nothing makes no list of its calls."""
     state = fresh()
     assert state.missing == range(COUNT)
-    assert state.give_results_away() is None
+    assert list(state.give_results_away()) == []
     state.add_results((1, 3), ["b", None], [0.0] * 2, 0)
     assert list(state.missing) == [0, 2, *range(4, COUNT)]
-    assert state.give_results_away() == Results([1, 3], ["b", None], (), NOT_PICKLED)
+    assert list(state.give_results_away()) == [(1, "b"), (3, None)]
+    assert state.output == [None] * len(state.output), "what was given away is kept"
 
 
 # --- what a file holds ------------------------------------------------------------------------------

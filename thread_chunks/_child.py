@@ -263,13 +263,20 @@ class Descriptor:
 
     def send(self, data: memoryview) -> int:
         """Write some bytes; return how many."""
-        self._check()
-        return os.write(self.number, data[:PIECE])
+        return self._checked(lambda: os.write(self.number, data[:PIECE]))
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read some bytes; return how many, 0 if the other end is gone."""
-        self._check()
-        return os.readv(self.number, [buffer[:PIECE]])
+        return self._checked(lambda: os.readv(self.number, [buffer[:PIECE]]))
+
+    def _checked(self, use: Callable[[], int]) -> int:
+        """Look before it is used; and if it was closed right then, behind it."""
+        try:
+            self._check()
+            return use()
+        except OSError:
+            self._check()
+            raise
 
     def _check(self) -> None:
         if self._look() != self.identity:

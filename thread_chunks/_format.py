@@ -21,6 +21,7 @@ import errno
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
@@ -115,12 +116,45 @@ def read(file: BinaryIO, path: str) -> Contents:
     NotACheckpointError, CheckpointVersionError, CheckpointCorruptError
         If the file is not ours, too new, or its head is damaged.
     """
-    size = os.fstat(file.fileno()).st_size
-    header = read_header(file, path)
-    head = read_head(file, header, path)
-    reader = RecordReader(file, size, header.salt)
-    records = list(reader.read_from(header.records_start))
-    return Contents(header, head, records, joined_damages(reader.damages, reader.end), reader.end, size)
+    scan = Scan(file, path)
+    records = list(scan.records)
+    return Contents(scan.header, scan.head, records, scan.damages, scan.end, scan.size)
+
+
+class Scan:
+    """What `read` returns, but for the records: they are read as they are taken, and not kept.
+
+    Parameters
+    ----------
+    file, path
+        As for `read`, with the same errors. The file must stay open.
+    """
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        self.size = os.fstat(file.fileno()).st_size
+        self.header = read_header(file, path)
+        self.head = read_head(file, self.header, path)
+        self._file = file
+        self._reader = self._begin()
+
+    def _begin(self) -> RecordReader:
+        return RecordReader(self._file, self.size, self.header.salt)
+
+    @property
+    def records(self) -> Iterator[Record | Group]:
+        """The valid records, from the first one on."""
+        self._reader = self._begin()
+        return self._reader.read_from(self.header.records_start)
+
+    @property
+    def damages(self) -> list[Damage]:
+        """What was damaged among the records, once all were taken."""
+        return joined_damages(self._reader.damages, self.end)
+
+    @property
+    def end(self) -> int:
+        """Where the last valid record ends, once all were taken."""
+        return self._reader.end
 
 
 def read_header(file: BinaryIO, path: str) -> Header:

@@ -16,9 +16,9 @@ import stat
 import struct
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
-from ._format import HEADER_SIZE, HOLDER_OFFSET, START, About, Contents, header_bytes, read
+from ._format import HEADER_SIZE, HOLDER_OFFSET, START, About, Contents, Scan, header_bytes, read
 from ._records import Group, Record, record_pieces
 from .errors import CheckpointLockedError, NotACheckpointError
 
@@ -120,14 +120,30 @@ class Log:
 
     def read(self) -> Contents:
         """Read everything, and get ready to append: see `read`."""
+        with self._file() as file:
+            contents = read(file, self.path)
+        self._adopt(contents)
+        return contents
+
+    @contextlib.contextmanager
+    def scan(self) -> Iterator[Scan]:
+        """Do as `read`, but for keeping the records; get ready to append once they were all taken."""
+        with self._file() as file:
+            scan = Scan(file, self.path)
+            yield scan
+            self._adopt(scan)
+
+    @contextlib.contextmanager
+    def _file(self) -> Iterator[BinaryIO]:
         with open(os.dup(self._descriptor), "rb", buffering=1 << 20) as file:
             file.seek(0)
-            contents = read(file, self.path)
+            yield file
+
+    def _adopt(self, contents: Contents | Scan) -> None:
         self._salt = contents.header.salt
         self._head_size = contents.header.head_size
         self.fingerprint = contents.header.fingerprint
         self.end = contents.end
-        return contents
 
     def hold(self) -> None:
         """Note in the file who holds it, once it is clear that this run will use it."""

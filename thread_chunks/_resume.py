@@ -6,6 +6,7 @@ actors.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from ._checkpoint import (
     Checkpoint,
     HeadReader,
+    Passing,
     about_run,
     assemble,
     pickle_head,
@@ -20,14 +22,14 @@ from ._checkpoint import (
     survey,
     unsaved,
 )
-from ._format import is_legacy
+from ._format import Scan, is_legacy
 from ._garbage import paused
 from ._identity import FunctionIdentity, fingerprint, plain_form
 from ._log import Log
 from ._mismatch import explain_function, kept_by_reuse, mismatch_text, restarted_text
 from ._parameters import Calls, read_calls
 from ._records import RESULT, Group, Record
-from ._sections import Section, as_sections, joined
+from ._sections import Section, as_sections, joined, loaded
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
 
 
@@ -40,10 +42,18 @@ class OpenedRun:
     warnings: list[Warning] = field(default_factory=list)
     is_fresh: bool = False
     """Whether the file was begun by this run."""
+    results: Iterable[tuple[int, Any]] = ()
+    """In a stream: the index and the output of each call that has a result. They are nowhere else, but in the file."""
 
 
 def open_run(
-    path: str, identity: FunctionIdentity, parameters: list[Any], calls: Calls, on_mismatch: str
+    path: str,
+    identity: FunctionIdentity,
+    parameters: list[Any],
+    calls: Calls,
+    on_mismatch: str,
+    *,
+    is_stream: bool = False,
 ) -> OpenedRun:
     """Lock the file at a path and find out what of it this run can use.
 
@@ -55,6 +65,8 @@ def open_run(
         The run.
     on_mismatch
         What to do about a file of another run: "restart", "reuse" or "raise".
+    is_stream
+        Whether results are handed on and not kept.
 
     Returns
     -------
@@ -76,7 +88,8 @@ def open_run(
         pickle_head(fresh, ())  # whether that can be done is to be known before the file is looked at
     digest = fingerprint(identity, calls, plain)
     with _named(path), paused():
-        return _open(Log(path), fresh, identity, digest, plain, calls, on_mismatch)
+        run = _Run(digest, plain, calls, identity.arguments, is_stream)
+        return _open(Log(path), fresh, identity, run, on_mismatch)
 
 
 @contextlib.contextmanager
@@ -91,14 +104,13 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _open(
-    log: Log, fresh: Checkpoint, identity: FunctionIdentity, digest: bytes, plain: bytes | None,
-    calls: Calls, on_mismatch: str,
-) -> OpenedRun:  # fmt: skip
+    log: Log, fresh: Checkpoint, identity: FunctionIdentity, run: "_Run", on_mismatch: str
+) -> OpenedRun:
     try:
         if not log.size:
-            log.replace(pickle_head(fresh, (), plain), digest, about=about_run(fresh, 0))
+            log.replace(pickle_head(fresh, (), run.plain), run.digest, about=about_run(fresh, 0))
             return OpenedRun(fresh, log, is_fresh=True)
-        opened = _open_existing(log, fresh, _Run(digest, calls, identity.arguments), on_mismatch)
+        opened = _open_existing(log, fresh, run, on_mismatch)
         opened.warnings.extend(_changed_code(opened.checkpoint, identity))
     except BaseException:
         log.close()
@@ -111,10 +123,14 @@ class _Run(NamedTuple):
 
     digest: bytes
     """The fingerprint."""
+    plain: bytes | None
+    """The plain form of the calls."""
     calls: Calls
     """The calls."""
     names: Sequence[str]
     """What the function calls its arguments."""
+    is_stream: bool
+    """Whether results are handed on and not kept."""
 
 
 class _Found(NamedTuple):
@@ -133,10 +149,17 @@ def _find(log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> _Found:
     if is_legacy(log.start()):
         saved = read_any(log)
         return _Found(saved, fresh.difference(saved, run.names), is_current=False)
-    contents = log.read()
-    if log.fingerprint == run.digest:
-        saved = assemble(contents, log.path, is_growing=False)
-        return _Found(saved, None, is_current=all(damage.is_tail for damage in contents.damages))
+    with log.scan() as contents:
+        return _find_in(contents, log, fresh, run, on_mismatch)
+
+
+def _find_in(contents: Scan, log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> _Found:
+    if contents.header.fingerprint == run.digest:
+        saved = assemble(contents, log.path, is_growing=False, kind=Passing if run.is_stream else Checkpoint)
+        is_current = all(damage.is_tail for damage in contents.damages)
+        if run.is_stream and not is_current:  # it will be written anew, results and all
+            saved = assemble(contents, log.path, is_growing=False)
+        return _Found(saved, None, is_current=is_current)
     if on_mismatch != "reuse":
         if (distrusted := log.distrust) is not None:
             unread = f"it is of another run, and as it {distrusted} it was not read to say what differs"
@@ -154,11 +177,14 @@ def _open_existing(log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> 
         opened = _open_mismatched(log, fresh, run, saved, str(reason), on_mismatch)
     else:
         fresh.keep_results(saved)
+        results = stored(log.path, fresh.completed) if isinstance(saved, Passing) else ()
         if not is_current:
             # A damaged file is set aside as evidence; another format is fully carried over.
             _write_anew(log, fresh, run.digest, keep_old=saved.has_gaps)
         log.hold()
-        opened = OpenedRun(fresh, log)
+        opened = OpenedRun(fresh, log, results=results)
+    if run.is_stream and not isinstance(saved, Passing):
+        opened.results = fresh.give_results_away()
     opened.warnings[:0] = saved.take_notes() if saved is not None else []
     return opened
 
@@ -250,6 +276,33 @@ def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) 
     checkpoint._parts = tuple((part.what, part.key, part.text) for part in identity.parts)  # noqa: SLF001
     checkpoint._names = list(identity.names)  # noqa: SLF001
     return checkpoint
+
+
+def stored(path: str, completed: Sequence[bool]) -> Iterator[tuple[int, Any]]:
+    """Read the results of a checkpoint that this run holds, one after the other, and keep none.
+
+    Parameters
+    ----------
+    path
+        The file.
+    completed
+        Which calls have a result that can be unpickled.
+
+    Yields
+    ------
+    int, Any
+        The index and the output of each.
+    """
+    left = bytearray(completed)
+    with open(path, "rb", buffering=1 << 20) as file:
+        scan = Scan(file, path)
+        records = (record for record in scan.records if isinstance(record, Group) or record.kind == RESULT)
+        sections = HeadReader(scan.head, _RawHead).load().sections
+        for section in itertools.chain(sections, (as_sections([record])[0] for record in records)):
+            for index, output in loaded(section):
+                if left[index]:
+                    left[index] = False
+                    yield index, output
 
 
 class _RawHead:

@@ -5,6 +5,7 @@ and the checkpoint writer last. The caller's thread waits on one queue of events
 everything of the user's that is called back (`on_result`, the bar) runs in it.
 """
 
+import itertools
 import logging
 import os
 import queue
@@ -137,8 +138,7 @@ class _Run:
         try:
             self._is_stream = is_stream
             opened = self._open()
-            if opened.results is not None:
-                yield _given_away(opened.results)
+            yield opened.results
             self._show_progress()
             self._steward.do(lambda: self._start(opened))
             self._bar.tick()  # to draw it takes a moment, in which calls run already
@@ -306,7 +306,7 @@ class _Run:
         if self._job.options.on_result is not None:
             for index, output in _pairs(*saved):
                 self._job.options.on_result(index, output)
-        return _given_away(*saved) if self._is_stream else ()
+        return itertools.chain.from_iterable(each.give_away() for each in saved) if self._is_stream else ()
 
     def _late_results(self) -> Iterator[Iterable[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
@@ -424,15 +424,6 @@ def _pairs(*saved: Results) -> Iterator[tuple[int, Any]]:
     """Give index and output of each result."""
     for results in saved:
         yield from zip(results.indices, results.outputs, strict=True)
-
-
-def _given_away(*saved: Results) -> Iterator[tuple[int, Any]]:
-    """Give index and output of each result, and keep none."""
-    for indices, outputs, *_ in saved:
-        for place, index in enumerate(indices):
-            output = [outputs[place]]
-            outputs[place] = None
-            yield index, output.pop()
 
 
 def _count(saved: Iterable[Results]) -> int:

@@ -4,6 +4,7 @@ One rule: each result is pickled by itself, so that one that cannot be unpickled
 costs nothing but itself. This room knows pickles and records, and nothing of runs.
 """
 
+import contextlib
 import functools
 import io
 import pickle
@@ -24,6 +25,29 @@ def load_result(main: bytes, buffers: Sequence[Any]) -> Any:
     if b"_make_skeleton_" in main:
         return _ScriptUnpickler(io.BytesIO(main), buffers=buffers).load()
     return pickle.loads(main, buffers=buffers)
+
+
+def loaded(section: Section) -> Iterator[tuple[int, Any]]:
+    """Unpickle the results of a section one after the other; one that cannot be is left out.
+
+    Parameters
+    ----------
+    section
+        The results.
+
+    Yields
+    ------
+    int, Any
+        The index and the output of each.
+    """
+    _, columns, body, buffers = section
+    indices, _, sizes, *_ = _wire.unpack(columns)
+    for index, piece in zip(indices, _wire.parts(body, sizes), strict=True):
+        output = []
+        with contextlib.suppress(BaseException):  # unpickling runs the user's code
+            output.append(load_result(piece, buffers))
+        if output:
+            yield index, output.pop()
 
 
 class _ScriptUnpickler(pickle.Unpickler):

@@ -11,7 +11,7 @@ import itertools
 import math
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -23,7 +23,6 @@ from ._parameters import read_calls
 from ._records import DEATH, RESULT, Group, Record
 from ._sections import Section, as_sections, joined, load_result, rows
 from .errors import CheckpointDamagedWarning
-from .messages import NOT_PICKLED, Results
 
 
 class RunState:
@@ -402,20 +401,19 @@ class RunState:
         """The calls without a result that took their process down when they were last tried."""
         return sorted(index for index in self._deaths if not self.completed[index])
 
-    def give_results_away(self) -> Results | None:
-        """Return the calls that have a result, or ``None`` if there is none, and keep no output.
+    def give_results_away(self) -> Iterator[tuple[int, Any]]:
+        """Yield the index and the output of each call that has a result, and keep no output.
 
-        Returns
-        -------
-        Results
-            Not pickled.
+        Yields
+        ------
+        int, Any
+            One call after the other.
         """
-        if not self.done:
-            return None
-        indices = list(itertools.compress(range(len(self.output)), self.completed))
-        outputs = list(itertools.compress(self.output, self.completed))
-        self.output = [None] * len(self.output)
-        return Results(indices, outputs, (), NOT_PICKLED)
+        for index, is_completed in enumerate(self.completed):
+            if is_completed:
+                output = [self.output[index]]
+                self.output[index] = None
+                yield index, output.pop()
 
     def count_older(self, code: int) -> int:
         """Count the results that stem from other code of the function.

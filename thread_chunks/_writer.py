@@ -138,13 +138,16 @@ class CheckpointWriter(Actor):
         self._is_stream = is_stream
         if self._path is None:
             self._checkpoint = new_checkpoint(self._identity, self._parameters)
-            return CheckpointOpened(range(len(self._calls)), 0, None, (), ())
-        opened = open_run(self._path, self._identity, self._parameters, self._calls, self._on_mismatch)
+            return CheckpointOpened(range(len(self._calls)), 0, (), (), ())
+        opened = open_run(
+            self._path, self._identity, self._parameters, self._calls, self._on_mismatch, is_stream=is_stream
+        )
         self._checkpoint, self._log = opened.checkpoint, opened.log
         self._raw = [] if opened.is_fresh else None
-        results = self._checkpoint.give_results_away() if is_stream else None
         missing, done = self._checkpoint.missing, self._checkpoint.done
-        return CheckpointOpened(missing, done, results, self._checkpoint.deadly, tuple(opened.warnings))
+        return CheckpointOpened(
+            missing, done, opened.results, self._checkpoint.deadly, tuple(opened.warnings)
+        )
 
     def _queue(self, message: SaveResults) -> None:
         if not self._waiting:

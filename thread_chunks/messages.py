@@ -25,7 +25,7 @@ away: the sender does not touch it again. This room holds data only and knows
 nothing of who sends it or why.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -89,6 +89,13 @@ class Results(NamedTuple):
     """When and where each ran, and its peak memory: three columns, as in `_wire`; ``None`` if not known."""
     size: int = 0
     """Bytes of what they returned, as far as that is known."""
+
+    def give_away(self) -> Iterator[tuple[int, Any]]:
+        """Yield the index and the output of each, and keep no output."""
+        for place, index in enumerate(self.indices):
+            output = [self.outputs[place]]
+            self.outputs[place] = None
+            yield index, output.pop()
 
 
 class FailedCall(NamedTuple):
@@ -287,8 +294,8 @@ class CheckpointOpened:
     """The calls without a saved result, in order."""
     resumed: int
     """How many calls were saved before."""
-    results: Results | None
-    """Those, not pickled, if there are any and the results are a stream."""
+    results: Iterable[tuple[int, Any]]
+    """If the results are a stream, index and output of each of those; to be gone through once, and not later."""
     deadly: Sequence[int]
     """Those of the missing that took their process down when they were last tried."""
     warnings: tuple[Warning, ...]
