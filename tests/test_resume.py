@@ -922,6 +922,8 @@ def test_run_goes_on_at_once_when_the_holder_was_killed(programs: Programs, log:
     """
     holder = programs.start(program)
     wait_for(programs.folder / "started")
+    # The second call was handed out before the result of the first was saved.
+    wait_until(lambda: Checkpoint.load(programs.folder / "c.pkl").done == 1, what="the first result")
     holder.kill()
     holder.wait()
     with warnings.catch_warnings():

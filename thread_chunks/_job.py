@@ -79,8 +79,7 @@ class Job:
         check_function(func)
         check_switch("progress_bar", progress_bar)
         size, name = checked_size(chunk_size), checked_path(path)
-        for kind in kinds:
-            options.check_kinds([kind])
+        options.check_kinds(kinds)
         entries, calls = read_calls(parameters)
         if not (plain := is_plain(calls)) and sends_parameters(kinds):
             check(

@@ -10,7 +10,6 @@ import warnings
 from contextlib import suppress
 
 from .errors import CheckpointFailedWarning
-from .messages import FailedCall
 
 
 def add_note(error: BaseException, text: str) -> None:
@@ -28,11 +27,6 @@ def add_note(error: BaseException, text: str) -> None:
         if text not in notes:
             # Not by add_note: the user's class may refuse attributes.
             BaseException.__setattr__(error, "__notes__", [*notes, text])
-
-
-def last_line(failed: FailedCall) -> str:
-    """Return the line of a failed call's traceback that says most: the last one."""
-    return next((line for line in reversed(failed.traceback.splitlines()) if line.strip()), "")
 
 
 def short(path: str) -> str:

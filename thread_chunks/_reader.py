@@ -19,6 +19,15 @@ _PIECE = 1 << 16
 _MOST_PIECES = 4096  # that are read at once: who prints for ever does not hold up the rest
 
 
+def drained(lines: "queue.SimpleQueue[bytes]") -> bytes:
+    """Take everything that is in a queue, and do not wait."""
+    found = []
+    with suppress(queue.Empty):
+        while True:
+            found.append(lines.get_nowait())
+    return b"".join(found)
+
+
 class Reader:
     """What the relay's thread does; it does not hold the relay, whose end ends it.
 
@@ -68,16 +77,9 @@ class Reader:
         bytes
             They end with the end of a line.
         """
-        lines = self._all_lines()
+        lines = drained(self._lines)
         self._taken += len(lines)
         return lines
-
-    def _all_lines(self) -> bytes:
-        found = []
-        with suppress(queue.Empty):
-            while True:
-                found.append(self._lines.get_nowait())
-        return b"".join(found)
 
     def _turn(self) -> None:
         """Wait for something and do it."""
@@ -112,7 +114,7 @@ class Reader:
                     self._attach(value)
                 else:
                     self._attach(None)
-                    self._show(self._all_lines())  # if whoever was to show them forgot us
+                    self._show(drained(self._lines))  # if whoever was to show them forgot us
                     self._end = time.monotonic() + value
                 answer.put(None)
 
@@ -176,7 +178,9 @@ class Reader:
         if self._added - self._taken - self._escaped <= config.printed_bytes:
             self._notify()
             return
-        late = self._all_lines()  # whoever shows them is busy with something else: the bar comes back later
+        late = drained(
+            self._lines
+        )  # whoever shows them is busy with something else: the bar comes back later
         self._escaped += len(late)
         self._show(b"\r\x1b[K" + late)
 

@@ -177,29 +177,32 @@ def as_json(summary: Summary) -> str:
             "peak_memory": _extreme(summary.largest, "bytes"),
             "started": summary.started,
             "last_result": summary.last_result,
-            "failures": [
-                {
-                    "call": index,
-                    "error": last_line(failed.text),
-                    "traceback": failed.text,
-                    "died": failed.is_death,
-                    "parameters": summary.parameters_of(index),
-                }
-                for index, failed in summary.failures.items()
-            ],
-            "damages": [
-                {
-                    "offset": damage.offset,
-                    "bytes": damage.size,
-                    "call": damage.index,
-                    "is_tail": damage.is_tail,
-                }
-                for damage in summary.damages
-            ],
+            "failures": _failures(summary),
+            "damages": _damages(summary),
             "notes": list(summary.notes),
         },
         allow_nan=False,
     )
+
+
+def _failures(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "call": index,
+            "error": last_line(failed.text),
+            "traceback": failed.text,
+            "died": failed.is_death,
+            "parameters": summary.parameters_of(index),
+        }
+        for index, failed in summary.failures.items()
+    ]
+
+
+def _damages(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {"offset": damage.offset, "bytes": damage.size, "call": damage.index, "is_tail": damage.is_tail}
+        for damage in summary.damages
+    ]
 
 
 def _extreme(extreme: Extreme | None, unit: str) -> dict[str, Any] | None:

@@ -177,14 +177,14 @@ def _open_existing(log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> 
         opened = _open_mismatched(log, fresh, run, saved, str(reason), on_mismatch)
     else:
         fresh.keep_results(saved)
-        results = stored(log.path, fresh.completed) if isinstance(saved, Passing) else ()
         if not is_current:
             # A damaged file is set aside as evidence; another format is fully carried over.
             _write_anew(log, fresh, run.digest, keep_old=saved.has_gaps)
         log.hold()
-        opened = OpenedRun(fresh, log, results=results)
-    if run.is_stream and not isinstance(saved, Passing):
-        opened.results = fresh.give_results_away()
+        opened = OpenedRun(fresh, log)
+    if run.is_stream:
+        is_in_file = isinstance(saved, Passing)
+        opened.results = stored(log.path, fresh.completed) if is_in_file else fresh.give_results_away()
     opened.warnings[:0] = saved.take_notes() if saved is not None else []
     return opened
 

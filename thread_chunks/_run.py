@@ -23,10 +23,10 @@ from ._checkpoint import untrusted
 from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
-from ._notices import add_note, failed_save, last_line, short, warn
+from ._notices import add_note, failed_save, short, warn
 from ._options import threads_per_call, worker_class
 from ._pace import Pace
-from ._parameters import shown
+from ._parameters import last_line, shown
 from ._pool import Pool, pickle_function
 from ._streams import terminal
 from ._supervisor import Crew, Supervisor
@@ -91,17 +91,21 @@ def as_completed(job: Job, pool: Pool) -> Generator[tuple[int, Any], None, None]
     int, Any
         The index and the output of a call; a `Failure` under ``on_error="return"``.
     """
-    run = _Run(job, pool)
-    for batch in run.results(is_stream=True):
+    run = _Run(job, pool, is_stream=True)
+    for batch in run.results():
         yield from batch
     run.finish()
     yield from run.failures_to_return()
 
 
 class _Run:
-    """The state of one run in the caller's thread."""
+    """The state of one run in the caller's thread.
 
-    def __init__(self, job: Job, pool: Pool | None) -> None:
+    In a stream, results that were saved by an earlier run come first, and none is kept once it
+    was yielded, nor are many computed before they are taken.
+    """
+
+    def __init__(self, job: Job, pool: Pool | None, *, is_stream: bool = False) -> None:
         self.outputs: list[Any] = []
         self._job = job
         self._pool = pool
@@ -116,7 +120,7 @@ class _Run:
         self._steward = Steward()
         self._writer: pykka.ActorRef[Any] | None = None
         self._supervisor: pykka.ActorRef[Any] | None = None
-        self._is_stream = False
+        self._is_stream = is_stream
         self._has_ended = False
         self._is_stopped = False
         self._closed: CheckpointClosed | None = None
@@ -126,17 +130,12 @@ class _Run:
 
     # --- the run, from start to end ---------------------------------------------------
 
-    def results(self, *, is_stream: bool = False) -> Generator[Iterable[tuple[int, Any]], None, None]:
-        """Carry out the run; yield results as they are saved, those together that were saved together.
-
-        In a stream those that were saved by an earlier run come first, and none is kept
-        once it was yielded, nor are many computed before they are taken.
-        """
+    def results(self) -> Generator[Iterable[tuple[int, Any]], None, None]:
+        """Carry out the run; yield the results of a stream as they are saved, those together that were saved together."""
         if self._pool is not None and self._pool.is_busy and not self._pool.is_left_behind:
             msg = "these workers are in the middle of another run: wait for it, or close its iterator"
             raise RuntimeError(msg)
         try:
-            self._is_stream = is_stream
             opened = self._open()
             yield opened.results
             self._show_progress()
@@ -159,13 +158,11 @@ class _Run:
         job = self._job
         if self._pool is None:
             kind = worker_class(job.options.worker)
-            job.options.check_kinds([kind])
             assert job.func is not None
             self._func = job.func
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
             self._pool.renew(self._steward)
-            job.options.check_kinds(self._pool.kinds)
             self._pool.is_busy = True
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
@@ -293,9 +290,8 @@ class _Run:
                 self._failed.append(failed)
                 self._bar.failed(failed.index)
                 parameters = shown(self._job.parameters[failed.index])
-                log.warning(
-                    "call %d, with parameters %s, failed: %s", failed.index, parameters, last_line(failed)
-                )
+                text = last_line(failed.traceback)
+                log.warning("call %d, with parameters %s, failed: %s", failed.index, parameters, text)
             case Printed() if self._pool is not None:
                 self._bar.printed(self._pool.prints())
 

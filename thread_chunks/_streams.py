@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TextIO
 
+from ._reader import drained
 from ._relay import is_same_terminal
 
 _NAMES = ("stdout", "stderr")
@@ -53,11 +54,7 @@ class Streams:
         bytes
             They end with the end of a line.
         """
-        found = []
-        with suppress(queue.Empty):
-            while True:
-                found.append(self._lines.get_nowait())
-        return b"".join(found)
+        return drained(self._lines)
 
     def close(self) -> None:
         """Put the streams back that were there; lines that were only begun are there to be taken."""
