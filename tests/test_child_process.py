@@ -152,9 +152,7 @@ def test_child_keeps_the_pickled_result_when_it_will_be_saved(child: ChildProces
     assert len(main) < 1000
     assert [len(buffer) for buffer in buffers] == [array.nbytes]
     assert saved.size == len(main) + array.nbytes
-    assert saved.trace is not None
-    (started,), (worker,), (peak,) = saved.trace
-    assert columns == _wire.single(0, saved.seconds[0], main, buffers, (started, worker, peak))
+    assert columns == _wire.single(0, saved.seconds[0], main, buffers)
     np.testing.assert_array_equal(pickle.loads(main, buffers=buffers), array)
     (kept,) = run(child, lambda: array, [], durable=False)
     assert isinstance(kept, Results)
@@ -170,7 +168,7 @@ def test_child_keeps_the_pickles_of_short_calls_side_by_side(child: ChildProcess
     groups = [outcome for outcomes, *_ in parts for outcome in outcomes if isinstance(outcome, Results)]
     assert places(groups) == list(range(500))
     for group in groups:
-        indices, seconds, sizes, checksums, *_ = map(list, _wire.unpack(group.pickled.columns))
+        indices, seconds, sizes, checksums = map(list, _wire.unpack(group.pickled.columns))
         pickles = _wire.parts(group.pickled.body, sizes)
         assert (indices, seconds) == (list(group.indices), list(group.seconds))
         assert [_wire.checksum(each, ()) for each in pickles] == checksums
@@ -529,7 +527,7 @@ def test_child_fails_a_call_alone_when_its_result_came_with_others(
     assert {each.index for each in outcomes if isinstance(each, FailedCall)} == bad
     assert any(len(group) > 2 and bad & set(group) for group in groups), "none came with others"
     for kept in [each for each in outcomes if isinstance(each, Results)]:
-        indices, _, sizes, checksums, *_ = map(list, _wire.unpack(kept.pickled.columns))
+        indices, _, sizes, checksums = map(list, _wire.unpack(kept.pickled.columns))
         pickles = _wire.parts(kept.pickled.body, sizes)
         assert list(map(pickle.loads, pickles)) == kept.outputs
         assert [_wire.checksum(each, ()) for each in pickles] == checksums

@@ -91,7 +91,7 @@ def singles(records: Iterable[Record | Group]) -> Iterator[tuple[Any, ...]]:
         if isinstance(record, Record):
             yield plain(record)
             continue
-        indices, seconds, sizes, *_ = _wire.unpack(record.columns)
+        indices, seconds, sizes, _ = _wire.unpack(record.columns)
         for index, taken, main in zip(indices, seconds, _wire.parts(record.body, sizes), strict=True):
             yield RESULT, index, taken, record.code, bytes(main), []
 

@@ -1,5 +1,6 @@
 """Calls that need more memory than their neighbours leave: limits, kills, and what the next run knows of them."""
 
+import itertools
 import os
 import signal
 import time
@@ -35,15 +36,15 @@ def test_no_call_starts_beyond_max_memory(tmp_path: Path) -> None:
 
 
 def test_calls_that_need_little_run_beside_each_other_under_max_memory(tmp_path: Path) -> None:
-    """A limit that is far away changes nothing."""
-
-    def meet(number: int) -> int:
-        Path(tmp_path, str(number)).touch()
-        wait_until(lambda: Path(tmp_path, str(number ^ 1)).exists())
-        return number
-
-    with Chunker(meet, chunk_size=2, max_memory=10**12) as chunker:
-        assert chunker([[number] for number in range(6)]) == list(range(6))
+    """A limit that is far away changes nothing, also once it is known what a call needs."""
+    path = tmp_path / "a.pkl"
+    chunk(time.sleep, [[0.1]] * 8, chunk_size=2, max_memory=10**12, path=path)
+    checkpoint = Checkpoint.load(path)
+    assert all(checkpoint.peak_memory)
+    timed = zip(checkpoint.started, checkpoint.seconds, strict=True)
+    spans = sorted((started or 0.0, taken or 0.0) for started, taken in timed)
+    later = spans[2:]  # the first two start before anything is known
+    assert any(start + taken > following for (start, taken), (following, _) in itertools.pairwise(later))
 
 
 def test_max_memory_is_refused_for_workers_without_processes() -> None:

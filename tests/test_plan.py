@@ -19,7 +19,7 @@ KILLED = WorkerDiedError("the worker process was killed by SIGKILL", -9)
 
 def returned(*indices: int, seconds: float = 0.0) -> Results:
     """Make a group of calls that returned; each is one byte when it is pickled."""
-    return Results(indices, list(indices), (seconds,) * len(indices), NOT_PICKLED, None, len(indices))
+    return Results(indices, list(indices), (seconds,) * len(indices), NOT_PICKLED, size=len(indices))
 
 
 def each(*indices: int) -> list[Results]:
@@ -411,7 +411,7 @@ def limited(limit: int, workers: str, **resident: int) -> tuple[Plan, list[Actio
 
 
 def peaked(index: int, peak: int) -> Results:
-    return returned(index)._replace(trace=([0.0], [0], [peak // 1024]))
+    return returned(index)._replace(trace=(0.0, 0, peak // 1024))
 
 
 def test_plan_starts_no_call_while_memory_and_the_largest_growth_would_pass_the_limit() -> None:
@@ -557,7 +557,7 @@ def test_plan_starts_nothing_while_too_many_bytes_wait_to_be_saved() -> None:
 def test_plan_counts_the_bytes_of_results_that_wait() -> None:
     """What fills the memory is what results take, however they travelled."""
     plan, _ = begun(3, policy=RunPolicy(backlog_bytes=100, one_by_one=True))
-    large = Results((0,), [None], (0.0,), NOT_PICKLED, None, 101)
+    large = Results((0,), [None], (0.0,), NOT_PICKLED, size=101)
     assert handed_out(plan.calls_finished("a", [large], is_last=True)) == []
     assert handed_out(plan.results_saved([large])) == [("a", (1,))]
 

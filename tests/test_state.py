@@ -280,7 +280,7 @@ def test_sections_are_builtin_types_that_hold_all_results(records: list[Record |
 
 def _singles(sections: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     for code, columns, body, buffers in sections:
-        indices, seconds, sizes, *_ = _wire.unpack(columns)
+        indices, seconds, sizes, _ = _wire.unpack(columns)
         for index, taken, main in zip(indices, seconds, _wire.parts(body, sizes), strict=True):
             yield RESULT, index, taken, code, bytes(main), list(map(bytes, buffers))
 

@@ -20,7 +20,7 @@ from thread_chunks import _wire
 NUMBERS = st.integers(0, 2**64 - 1)
 CHECKSUMS = st.integers(0, 2**32 - 1)
 TIMES = st.floats(allow_nan=False)
-ROWS = st.lists(st.tuples(NUMBERS, TIMES, NUMBERS, CHECKSUMS, TIMES, CHECKSUMS, CHECKSUMS), max_size=50)
+ROWS = st.lists(st.tuples(NUMBERS, TIMES, NUMBERS, CHECKSUMS), max_size=50)
 RESULTS = st.lists(
     st.tuples(NUMBERS, st.floats(allow_nan=False), st.binary(max_size=99)), min_size=1, max_size=30
 )
@@ -83,9 +83,8 @@ def test_kinds_of_values_are_told_even_if_no_set_can_hold_them() -> None:
 @given(ROWS)
 def test_unpack_returns_what_was_packed(rows: list[tuple[Any, ...]]) -> None:
     """Columns of any length, an empty one too, come back as they were, to the last bit."""
-    columns = turned(rows, 7)
-    indices, seconds, sizes, checksums, *trace = columns
-    packed = _wire.pack(indices, seconds, sizes, checksums, trace)
+    indices, seconds, sizes, checksums = columns = turned(rows, 4)
+    packed = _wire.pack(indices, seconds, sizes, checksums)
     assert len(packed) == len(rows) * _wire.COLUMN_BYTES
     for view in VIEWS:
         assert list(map(tuple, _wire.unpack(view(packed)))) == columns
@@ -99,16 +98,17 @@ def test_unpack_returns_a_time_that_is_not_known() -> None:
 
 
 def test_columns_look_as_the_format_says() -> None:
-    """Index and size are 8 bytes, times doubles, the rest 4 bytes, little-endian, column after column."""
-    trace = iter([2.5, 3.5]), [12, 13], (14, 15)
-    packed = _wire.pack(range(5, 7), [0.5, 1.5], iter([8, 9]), iter([10, 11]), trace)
-    assert packed == struct.pack("<QQddQQIIddIIII", 5, 6, 0.5, 1.5, *range(8, 12), 2.5, 3.5, *range(12, 16))
+    """Index and size are 8 bytes, times doubles, checksums 4 bytes, little-endian, column after column."""
+    packed = _wire.pack(range(5, 7), [0.5, 1.5], iter([8, 9]), iter([10, 11]))
+    assert packed == struct.pack("<QQddQQII", 5, 6, 0.5, 1.5, *range(8, 12))
 
 
-def test_pack_writes_zeros_for_a_trace_that_is_not_known() -> None:
-    """Without a trace each result has one of zeros, which nobody takes for a time, a worker or a peak."""
-    packed = _wire.pack((5,), (0.5,), (8,), (10,))
-    assert [list(column) for column in _wire.unpack(packed)[4:]] == [[0.0], [0], [0]]
+def test_traced_tells_when_each_call_of_a_group_was_started() -> None:
+    """They were run one behind the other, on one worker; what nobody watched stays unknown for each."""
+    traces = _wire.traced((100.0, 3, 2048), [0.5, 0.25, 1.0])
+    assert [list(column) for column in traces] == [[100.0, 100.5, 100.75], [3] * 3, [2048] * 3]
+    unknown = _wire.traced(_wire.NO_TRACE, [0.5, math.nan])
+    assert [list(column) for column in unknown] == [[0.0] * 2, [0] * 2, [0] * 2]
 
 
 @given(RESULTS)
@@ -116,7 +116,7 @@ def test_group_holds_each_result_by_itself(results: list[tuple[int, float, bytes
     """A group tells of each result whose it is, where it lies and how to know that it is whole."""
     indices, seconds, pickles = turned(results, 3)
     columns, body = _wire.group(indices, seconds, pickles)
-    found, times, sizes, checksums, *_ = map(tuple, _wire.unpack(columns))
+    found, times, sizes, checksums = map(tuple, _wire.unpack(columns))
     assert (found, times, sizes) == (indices, seconds, tuple(map(len, pickles)))
     assert checksums == tuple(map(zlib.crc32, pickles))
     for view in VIEWS:

@@ -5,6 +5,7 @@ One rule: saving goes through `_log`, under its lock, and never loses a result t
 the file holds. What is saved is known to `_state`. This room knows no actors.
 """
 
+import array
 import io
 import os
 import pickle
@@ -328,8 +329,8 @@ def _load_legacy(file: IO[bytes], path: str) -> Any:
 class Passing(Checkpoint):
     """A checkpoint that unpickles every result, to see that it can be, and keeps none."""
 
-    def _put(self, place: slice, count: int, _: Sequence[Any], *rest: Any) -> None:
-        super()._put(place, count, [None] * count, *rest)
+    def _put(self, place: slice, outputs: Sequence[Any], *rest: Any) -> None:
+        super()._put(place, [None] * len(outputs), *rest)
 
 
 def assemble(
@@ -358,17 +359,22 @@ def assemble(
 class _Unread(Checkpoint):
     """A checkpoint of which only the parameters were unpickled: it knows what it has, and not what that is."""
 
-    columns: list[bytes]
-    """The columns of the results in the head; see `_wire`."""
+    spans: "tuple[array.array[Any], ...]"
+    """How the calls ran whose results are in the head: indices, seconds, and the three of `_wire.traced`."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.columns = [columns for _, columns, *_ in self._begin(state) or ()]
-        for columns in self.columns:
-            self._count(_wire.unpack(columns)[0])
+        indices, seconds = array.array("Q"), array.array("d")
+        for _, columns, *_ in self._begin(state) or ():
+            found, taken = _wire.unpack(columns)[:2]
+            indices += found
+            seconds += taken
+        self._count(indices)
+        traces = (array.array(column.typecode, map(column.__getitem__, indices)) for column in self._trace)
+        self.spans = indices, seconds, *traces
 
 
 def outline(head: bytes, path: str) -> Any:
-    """Make a checkpoint of a head alone, without unpickling a result; `columns` tells how its calls ran."""
+    """Make a checkpoint of a head alone, without unpickling a result; its `spans` tell how its calls ran."""
     return _load_head(head, path, _Unread)
 
 

@@ -43,7 +43,9 @@ else:  # the same without what a child does not need: it starts in half the time
 
 PATIENCE = 0.025  # seconds that a result waits for others to share a message with
 MANY = 4096  # results that do not wait for more: whoever unpickles them can begin
-METER_SECONDS = 0.005  # calls that take longer have a peak of memory of their own: reading it takes 0.05 ms
+# A call that takes longer than a result waits is sent by itself, with a peak of memory of its own: reading
+# that takes 0.05 ms. Shorter ones are sent in groups, and have what the group has.
+LONG = PATIENCE
 PIECE = 1 << 30  # the kernel moves no more than 2 GiB at once
 LOST_SOCKET = 74  # exit code of a child whose socket was closed by the user's code
 DONE = None  # in the outbox: the chunk is over; as a message: end of the conversation
@@ -84,46 +86,44 @@ class Outbox:
     def __init__(self) -> None:
         # Lists side by side and no list of tuples: what the garbage collector cannot see costs it nothing.
         self._indices: list[int] = []
-        self._started: list[float] = []
         self._seconds: list[float] = []
-        self._peaks: list[int] = []
         self._items: list[Any] = []
+        self._began = 0.0
         self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._is_rung = False
 
     def say(self, item: Any) -> None:
         """Put something that is not the outcome of a call."""
-        self.put(0, 0.0, 0.0, item, is_urgent=True)
+        self.put(0, 0.0, item, is_urgent=True)
 
-    def put(
-        self, index: int, started: float, seconds: float, item: Any, *, peak: int = 0, is_urgent: bool = False
-    ) -> None:
-        """Put one thing behind all others; without a peak, it gets that of what is sent together."""
+    def put(self, index: int, seconds: float, item: Any, *, is_urgent: bool = False) -> None:
+        """Put one thing behind all others."""
         self._indices.append(index)
-        self._started.append(started)
         self._seconds.append(seconds)
-        self._peaks.append(peak)
         self._items.append(item)  # last, for `take` counts these
         if is_urgent or not self._is_rung or len(self._items) == MANY:
+            if not self._is_rung:
+                self._began = time.time() - seconds
             self._bell.put(is_urgent or self._is_rung)
             self._is_rung = True
 
-    def take(self, timeout: float | None) -> tuple[list[int], list[float], list[float], list[int], list[Any]]:
-        """Wait for something, and then a moment for more; return it all, or nothing after the time-out."""
+    def take(self, timeout: float | None) -> tuple[float, list[int], list[float], list[Any]]:
+        """Wait for something, and then a moment for more; return it all, or nothing after the time-out.
+
+        First comes when that began which was put first.
+        """
         try:
             is_urgent = self._bell.get(timeout=timeout)
             if not is_urgent:
                 self._bell.get(timeout=PATIENCE)
         except queue.Empty:
             pass
+        began = self._began
         self._is_rung = False  # from here on, what is put rings again
         count = len(self._items)
-        indices, started, seconds = self._indices[:count], self._started[:count], self._seconds[:count]
-        peaks, items = self._peaks[:count], self._items[:count]
-        columns: tuple[list[Any], ...] = self._indices, self._started, self._seconds, self._peaks, self._items
-        for column in columns:
-            del column[:count]
-        return indices, started, seconds, peaks, items
+        indices, seconds, items = self._indices[:count], self._seconds[:count], self._items[:count]
+        del self._indices[:count], self._seconds[:count], self._items[:count]
+        return began, indices, seconds, items
 
 
 class Runner:
@@ -198,19 +198,28 @@ class Runner:
         if count > 1:
             self.outbox.say(("lease", lease))
         for index, row in self.calls:
-            started, seconds, outcome = run(func, row)
+            start, seconds, outcome = run(func, row)
             if os.getpid() != process:
                 leave_fork(outcome)
-            peak = read_peak() if seconds > METER_SECONDS else 0
-            if type(outcome) is bytes:
-                put(index, started, seconds, outcome, peak=peak)
-                continue
-            if outcome[0] == "large" and count > 1:  # the next call may write into the same memory
-                outcome = "large", outcome[1], list(map(bytearray, outcome[2]))
-            put(index, started, seconds, outcome, peak=peak, is_urgent=outcome[0] == "large")
-            if outcome[0] == "failed" and (stops_at_failure or outcome[1][-1]):
-                self.take_back()  # what is not started goes to others, or to a process with more memory
+            if type(outcome) is bytes and seconds < LONG:
+                put(index, seconds, outcome)
+            elif outcome[0] == "failed":
+                put(index, seconds, outcome)
+                if stops_at_failure or outcome[1][-1]:
+                    self.take_back()  # what is not started goes to others, or to a process with more memory
+            else:
+                self._put_alone(index, start, seconds, outcome, is_only=count == 1)
         self.outbox.say(DONE)
+
+    def _put_alone(self, index: int, start: float, seconds: float, outcome: Any, *, is_only: bool) -> None:
+        """Hand on a result that is large, or took long, and so knows when it began and what memory it took."""
+        is_large = type(outcome) is not bytes
+        _, main, buffers = outcome if is_large else ("", outcome, ())
+        if not is_only:  # the next call may write into the same memory
+            buffers = list(map(bytearray, buffers))
+        peak = read_peak() if seconds >= LONG else 0
+        started = time.time() - (time.perf_counter() - start)
+        self.outbox.put(index, seconds, ("alone", main, buffers, started, peak), is_urgent=is_large)
 
     def take_back(self) -> list[int]:
         """Take every call that is not started out of the chunk; the sender's thread does."""
@@ -222,7 +231,7 @@ def run_pickled(func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> _
     try:
         row = load(*pickled)
     except BaseException as error:
-        return time.time(), 0.0, ("failed", packed(error))
+        return 0.0, 0.0, ("failed", packed(error))
     return _outcome.run_call(func, row)
 
 
@@ -307,11 +316,8 @@ def send_outcomes(stream: _wire.Stream, runner: Runner) -> None:
     end: float | None = None
     while True:
         timeout = None if end is None else max(0.0, end - time.monotonic())
-        indices, started, seconds, peaks, items = runner.outbox.take(timeout)
-        if items and not all(peaks):  # short calls; between two chunks no call runs
-            peak = read_peak(forget=DONE in items)
-            peaks = [each or peak for each in peaks]
-        message = list(Message(indices, started, seconds, peaks, items, runner.worker).parts())
+        began, indices, seconds, items = runner.outbox.take(timeout)
+        message = list(Message(runner.worker, indices, seconds, items).parts(began))
         for item in items:
             if item is DONE:
                 end = None
@@ -330,46 +336,52 @@ def send_outcomes(stream: _wire.Stream, runner: Runner) -> None:
 class Message:
     """What was taken out of the outbox, made into what the parent is sent."""
 
-    def __init__(
-        self, indices: list[int], started: list[float], seconds: list[float], peaks: list[int],
-        items: list[Any], worker: int,
-    ) -> None:  # fmt: skip
-        self.indices = indices
-        self.started = started
-        self.seconds = seconds
-        self.peaks = peaks
-        self.items = items
+    def __init__(self, worker: int, indices: list[int], seconds: list[float], items: list[Any]) -> None:
         self.worker = worker
+        self.indices = indices
+        self.seconds = seconds
+        self.items = items
+        self.peak = 0  # of the short calls, not read yet
 
-    def parts(self) -> Iterator[Any]:
-        """Join neighbouring small results into groups; everything else goes by itself."""
+    def parts(self, began: float) -> Iterator[Any]:
+        """Join neighbouring small results into groups; everything else goes by itself.
+
+        Calls follow each other at once: so a group began when what is before it ended.
+        """
         start = 0
         for place, item in enumerate(self.items):
             if type(item) is bytes:
                 continue
             if start < place:
-                yield self._group(slice(start, place))
+                yield self._group(slice(start, place), began)
+                began += sum(self.seconds[start:place])
             start = place + 1
             kind = DONE if item is DONE else item[0]
-            if kind == "large":
-                yield self._large(place, *item[1:])
+            if kind == "alone":
+                yield self._alone(place, *item[1:])
+                began = item[3] + self.seconds[place]
             elif kind == "failed":
                 yield "failed", self.indices[place], item[1]
+                began += self.seconds[place]
             elif kind != "lease":  # that is for the sender itself
                 yield item
         if start < len(self.items):
-            yield self._group(slice(start, None))
+            yield self._group(slice(start, None), began)
 
-    def _large(self, place: int, main: bytes, buffers: list[memoryview]) -> tuple[Any, ...]:
-        trace = self.started[place], self.worker, self.peaks[place]
-        columns = _wire.single(self.indices[place], self.seconds[place], main, buffers, trace)
-        return "results", columns, *_wire.out_of_band(main, buffers)
+    def _alone(
+        self, place: int, main: bytes, buffers: list[memoryview], started: float, peak: int
+    ) -> tuple[Any, ...]:
+        columns = _wire.single(self.indices[place], self.seconds[place], main, buffers)
+        return "results", columns, self._trace(started, peak), *_wire.out_of_band(main, buffers)
 
-    def _group(self, place: slice) -> tuple[Any, ...]:
-        indices = self.indices[place]
-        trace = self.started[place], [self.worker] * len(indices), self.peaks[place]
-        columns, body = _wire.group(indices, self.seconds[place], self.items[place], trace)
-        return "results", columns, *_wire.out_of_band(body, ())
+    def _group(self, place: slice, began: float) -> tuple[Any, ...]:
+        columns, body = _wire.group(self.indices[place], self.seconds[place], self.items[place])
+        return "results", columns, self._trace(began), *_wire.out_of_band(body, ())
+
+    def _trace(self, started: float, peak: int = 0) -> tuple[float, int, int]:
+        if not peak and not self.peak:  # only between two chunks no call runs that would lose its own
+            self.peak = read_peak(forget=self.items[-1] is DONE)
+        return started, self.worker, peak or self.peak
 
 
 def read_peak(*, forget: bool = True) -> int:

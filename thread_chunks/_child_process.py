@@ -163,7 +163,7 @@ class ChildProcess:
                 if kind == "results":
                     count = len(content[0]) // _wire.COLUMN_BYTES
                     outcomes += _results(indices[ended : ended + count], *content, durable=durable)
-                    moved += sum(map(_wire.size, (content[1], *content[2])))
+                    moved += sum(map(_wire.size, (content[2], *content[3])))
                     ended += count
                 elif kind == "failed":
                     outcomes.append(self._failed_call(*content))
@@ -277,10 +277,16 @@ class ChildProcess:
 
 
 def _results(
-    indices: Sequence[int], columns: bytes, body: Any, buffers: Sequence[Any], *, durable: bool
+    indices: Sequence[int],
+    columns: bytes,
+    trace: tuple[float, int, int],
+    body: Any,
+    buffers: Sequence[Any],
+    *,
+    durable: bool,
 ) -> Iterator[Outcome]:
     """Unpickle a group of results; one that cannot be unpickled fails its call, and no other."""
-    found, seconds, sizes, checksums, *trace = _wire.unpack(columns)
+    found, seconds, sizes, checksums = _wire.unpack(columns)
     assert (found[0], found[-1]) == (indices[0], indices[-1])
     pickles = [body] if len(found) == 1 else _wire.parts(body, sizes)
     try:
@@ -289,12 +295,12 @@ def _results(
         if len(found) == 1:
             yield FailedCall(indices[0], *_unreadable_result(error))
             return
-        for index, taken, pickled, checksum, *traced in zip(
-            found, seconds, pickles, checksums, *trace, strict=True
+        traces = zip(*_wire.traced(trace, seconds), strict=True)
+        for index, taken, pickled, checksum, here in zip(
+            found, seconds, pickles, checksums, traces, strict=True
         ):
-            here = [(each,) for each in traced]
-            alone = _wire.pack((index,), (taken,), (len(pickled),), (checksum,), here)
-            yield from _results((index,), alone, pickled, (), durable=durable)
+            alone = _wire.pack((index,), (taken,), (len(pickled),), (checksum,))
+            yield from _results((index,), alone, here, pickled, (), durable=durable)
         return
     kept = Pickled(columns, body, buffers) if durable else NOT_PICKLED
     yield Results(indices, outputs, seconds, kept, trace, sum(map(_wire.size, (body, *buffers))))

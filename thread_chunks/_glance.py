@@ -139,8 +139,11 @@ class Lookout:
 
     def _take(self, record: Record | Group) -> None:
         if isinstance(record, Group):
-            add_columns(self._spans, record.columns)
-            self._succeeded(_wire.unpack(record.columns)[0])
+            indices, seconds, *_ = _wire.unpack(record.columns)
+            columns = indices, seconds, *_wire.traced(record.trace, seconds)
+            for column, values in zip(self._spans, columns, strict=True):
+                column.extend(values)
+            self._succeeded(indices)
         elif record.kind == RESULT:
             started, worker, peak = record.trace
             row = (record.index, record.seconds, started, worker, peak)
@@ -161,14 +164,9 @@ def _empty() -> tuple["array.array[Any]", ...]:
     return tuple(map(array.array, "QddII"))
 
 
-def add_columns(spans: Sequence["array.array[Any]"], columns: bytes) -> None:
-    """Add the columns of a group, as the file has them."""
-    indices, seconds, _, _, *trace = _wire.unpack(columns)
-    for column, values in zip(spans, (indices, seconds, *trace), strict=True):
-        column.extend(values)
-
-
-def latest(calls: int, spans: Sequence["array.array[Any]"], folded: Iterable[bytes] = ()) -> Spans:
+def latest(
+    calls: int, spans: Sequence["array.array[Any]"], folded: Sequence["array.array[Any]"] = ()
+) -> Spans:
     """Return one row for each call with a result: the last one of an index wins.
 
     Parameters
@@ -178,17 +176,15 @@ def latest(calls: int, spans: Sequence["array.array[Any]"], folded: Iterable[byt
     spans
         The rows of the records.
     folded
-        The columns of the results in the head, if they are known: they came first.
+        Those of the results in the head, if they are known: they came first.
 
     Returns
     -------
     Spans
         Arrays.
     """
-    before = _empty()
-    for columns in folded:
-        add_columns(before, columns)
-    joined = [np.array(one + other) for one, other in zip(before, spans or _empty(), strict=True)]
+    pairs = zip(folded or _empty(), spans or _empty(), strict=True)
+    joined = [np.array(one + other) for one, other in pairs]
     index = joined[0][::-1]
     _, places = np.unique(index, return_index=True)
     places = places[index[places] < calls]

@@ -77,8 +77,9 @@ class Memory:
 
     def ended(self, worker: Hashable, results: Results) -> None:
         """Learn from calls that returned how much one may need."""
-        if worker in self._before and results.trace is not None:
-            self._grew(1024 * max(results.trace[2]) - self._before[worker])
+        if worker in self._before:
+            *_, peak = results.trace
+            self._grew(1024 * peak - self._before[worker])
 
     def _grew(self, size: int) -> None:
         self._growth = max(self._growth, size)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     from collections.abc import Callable
     from typing import Any
 
-    Ran = tuple[float, float, Any]  # when a call was started, how long it took, and its outcome
+    Ran = tuple[float, float, Any]  # the reading of perf_counter at the start, the seconds, and the outcome
 else:  # the same without what a child does not need
     import _pickle as pickle
 
@@ -28,24 +28,24 @@ FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 def run_call(func: Callable[..., Any], row: Any) -> Ran:
     """Run one call; whatever comes out of it, an exit included, becomes an outcome of plain data.
 
-    That is when it was started and the seconds it took, beside its pickle if that is small, ``("large", pickle,
+    That is the start and the seconds it took, beside its pickle if that is small, ``("large", pickle,
     buffers)`` for another result, and ``("failed", description)`` for an exception.
     """
-    started, start = time.time(), time.perf_counter()
+    start = time.perf_counter()
     try:
         result = func(**row) if type(row) is dict else func(*row)
     except BaseException as error:
-        return started, time.perf_counter() - start, ("failed", packed(error))
+        return start, time.perf_counter() - start, ("failed", packed(error))
     seconds = time.perf_counter() - start
     try:
         if type(result) in _wire.PLAIN:
-            return started, seconds, pickle.dumps(result, _wire.PROTOCOL)
+            return start, seconds, pickle.dumps(result, _wire.PROTOCOL)
         main, buffers = _wire.dump(result)
     except BaseException as error:
-        return started, seconds, ("failed", packed(unpicklable(error)))
+        return start, seconds, ("failed", packed(unpicklable(error)))
     if buffers or len(main) >= _wire.OUT_OF_BAND_BYTES:
-        return started, seconds, ("large", main, buffers)
-    return started, seconds, main
+        return start, seconds, ("large", main, buffers)
+    return start, seconds, main
 
 
 def unpicklable(error: BaseException) -> Exception:

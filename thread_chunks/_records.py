@@ -37,16 +37,18 @@ class Record(NamedTuple):
     buffers: Sequence[Any] = ()
     checksum: int | None = None
     """Of main and buffers as they lie in the file, if it is known already."""
-    trace: tuple[float, int, int] = (0.0, 0, 0)
+    trace: tuple[float, int, int] = _wire.NO_TRACE
     """When the call was started, its worker's number, the peak of its memory in KiB; zeros if not known."""
 
 
 class Group(NamedTuple):
-    """Many small results that were saved together; see `_wire` for the columns."""
+    """Many small results that one worker computed and that were saved together; see `_wire` for the columns."""
 
     code: int
     columns: bytes
     body: Any
+    trace: tuple[float, int, int] = _wire.NO_TRACE
+    """As in a `Record`: of the first call, and the peak of all."""
 
 
 class Damage(NamedTuple):
@@ -133,7 +135,7 @@ class RecordReader:
             following = self._damaged_end(
                 place + _RECORD_SIZE if is_end_there else offset + front, place, following
             )
-        return self._take_group(Group(fields.code, columns, body), offset + front, following)
+        return self._take_group(Group(fields.code, columns, body, fields.trace), offset + front, following)
 
     def _damaged_end(self, start: int, end: int, following: int) -> int:
         """Note that what stands behind the results of a group is damaged; return where the next record begins."""
@@ -158,11 +160,11 @@ class RecordReader:
         if self.damages and self.damages[-1].offset + self.damages[-1].size == offset:
             begin = self.damages.pop().offset
             self.damages.append(Damage(begin, start - begin, None, is_tail=False))
-        return self._take_group(Group(fields.code, columns, body), start, following)
+        return self._take_group(Group(fields.code, columns, body, fields.trace), start, following)
 
     def _take_group(self, group: Group, start: int, following: int) -> int:
         """Take the results of a group that are whole, and note those that are not."""
-        indices, seconds, sizes, checksums, *trace = _wire.unpack(group.columns)
+        indices, seconds, sizes, checksums = _wire.unpack(group.columns)
         pieces = _wire.parts(group.body, sizes)
         if list(map(zlib.crc32, pieces)) == checksums.tolist():
             return self._accept(group, following)
@@ -172,9 +174,9 @@ class RecordReader:
                 self.damages.append(Damage(start, len(piece), index, is_tail=False))
             start += len(piece)
         if any(is_whole):
-            columns = indices, seconds, pieces, *trace
-            found, taken, whole, *traced = (list(itertools.compress(column, is_whole)) for column in columns)
-            self._found.append(Group(group.code, *_wire.group(found, taken, whole, traced)))
+            columns = indices, seconds, pieces
+            whole = _wire.group(*(list(itertools.compress(column, is_whole)) for column in columns))
+            self._found.append(Group(group.code, *whole, group.trace))
         self.end = following
         return following
 
@@ -293,10 +295,10 @@ class _HeadMaker:
 
 
 def _group_pieces(group: Group, head: _HeadMaker) -> Iterator[Any]:
-    code, columns, body = group
+    code, columns, body, trace = group
     count, crc = len(columns) // _wire.COLUMN_BYTES, zlib.crc32(columns)
-    yield from head.of(count, 0.0, code, len(body), GROUP, 0, crc, 0.0, 0, 0)
+    yield from head.of(count, 0.0, code, len(body), GROUP, 0, crc, *trace)
     yield columns
     yield body
-    yield from head.of(count, 0.0, code, len(body), GROUP_END, 0, crc, 0.0, 0, 0)
+    yield from head.of(count, 0.0, code, len(body), GROUP_END, 0, crc, *trace)
     yield columns

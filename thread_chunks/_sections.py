@@ -41,7 +41,7 @@ def loaded(section: Section) -> Iterator[tuple[int, Any]]:
         The index and the output of each.
     """
     _, columns, body, buffers = section
-    indices, _, sizes, *_ = _wire.unpack(columns)
+    indices, _, sizes, _ = _wire.unpack(columns)
     for index, piece in zip(indices, _wire.parts(body, sizes), strict=True):
         output = []
         with contextlib.suppress(BaseException):  # unpickling runs the user's code
@@ -92,7 +92,7 @@ def rows(kind: type, _: int, plain: bytes) -> list[Any]:
 
 
 def joined(records: Iterable[Record | Group]) -> Iterator[Record | Group]:
-    """Join small results that follow each other into groups.
+    """Join small results that follow each other into groups, which have no trace.
 
     Parameters
     ----------
@@ -122,10 +122,8 @@ def joined(records: Iterable[Record | Group]) -> Iterator[Record | Group]:
 
 
 def _grouped(small: Sequence[Record]) -> Group:
-    _, indices, seconds, codes, pickles, _, _, traces = zip(*small, strict=True)
-    return Group(
-        codes[0], *_wire.group(indices, seconds, list(map(bytes, pickles)), list(zip(*traces, strict=True)))
-    )
+    _, indices, seconds, codes, pickles, *_ = zip(*small, strict=True)
+    return Group(codes[0], *_wire.group(indices, seconds, list(map(bytes, pickles))))
 
 
 def as_sections(records: Iterable[Record | Group]) -> list[Section]:
@@ -146,7 +144,7 @@ def as_sections(records: Iterable[Record | Group]) -> list[Section]:
         if isinstance(record, Group)
         else (
             record.code,
-            _wire.single(record.index, record.seconds, record.main, record.buffers, record.trace),
+            _wire.single(record.index, record.seconds, record.main, record.buffers),
             bytes(record.main),
             tuple(map(bytearray, record.buffers)),
         )

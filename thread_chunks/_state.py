@@ -13,7 +13,7 @@ import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from . import _wire
 from ._canonical import form
@@ -23,6 +23,8 @@ from ._parameters import read_calls
 from ._records import DEATH, RESULT, Group, Record
 from ._sections import Section, as_sections, joined, load_result, rows
 from .errors import CheckpointDamagedWarning
+
+_Trace: TypeAlias = tuple[float, int, int]
 
 
 class RunState:
@@ -53,7 +55,7 @@ class RunState:
         self.index = index
         self.done = done
         self._seconds = array.array("d", [math.nan]) * len(output)
-        self._trace = _wire.traced(len(output))
+        self._trace = _wire.traced(_wire.NO_TRACE, output)
         self.failures = {}
         self._deaths: set[int] = set()
         self._key: bytes | None = None
@@ -86,21 +88,25 @@ class RunState:
     @property
     def started(self) -> list[float | None]:
         """When each call was started, in seconds since 1970; ``None`` for what is missing or not known."""
-        return [started or None for started in self._trace[0]]
+        return self._known(0)
 
     @property
     def workers(self) -> list[int | None]:
         """Which worker ran each call, from 0 on; ``None`` for what is missing or not known."""
-        return [worker if started else None for started, worker in zip(*self._trace[:2], strict=True)]
+        return self._known(1)
 
     @property
     def peak_memory(self) -> list[int | None]:
         """The most memory that the process of each call held while it ran, in bytes; ``None`` if not known.
 
-        Resident memory, with the interpreter and what it had imported. Calls of a few
-        milliseconds that were run one after the other share one reading.
+        Resident memory, with the interpreter and what it had imported. Calls of less than 25 ms
+        that were run one after the other share one reading.
         """
-        return [peak * 1024 or None for peak in self._trace[2]]
+        return [None if peak is None else peak * 1024 or None for peak in self._known(2)]
+
+    def _known(self, column: int) -> list[Any]:
+        known = zip(self.completed, self._trace[0], self._trace[column], strict=True)
+        return [value if is_completed and started else None for is_completed, started, value in known]
 
     # --- changing it: the checkpoint writer does, and nobody else ----------------
 
@@ -108,9 +114,9 @@ class RunState:
         self,
         indices: Sequence[int],
         outputs: Sequence[Any],
-        seconds: Iterable[float],
+        seconds: Sequence[float],
         code: int,
-        trace: Sequence[Iterable[Any]] | None = None,
+        trace: _Trace | None = None,
     ) -> None:
         """Note the results of some calls.
 
@@ -123,20 +129,21 @@ class RunState:
         code
             The digest of the code that computed them.
         trace
-            When and where each ran: three columns, as in `_wire`.
+            When the first was started, on which worker, and the peak of the memory: see `_wire`.
+            ``None`` if that has been noted.
         """
-        trace = _wire.traced(len(indices), trace)
+        traces = () if trace is None else _wire.traced(trace, seconds)
         first, count = indices[0], len(indices)
         neighbours = range(first, first + count)
         if neighbours.stop <= len(self.output) and (
             indices == neighbours or list(indices) == list(neighbours)
         ):
             # They are neighbours: nothing is done for each.
-            self._put(slice(first, first + count), count, outputs, seconds, code, trace)
+            self._put(slice(first, first + count), outputs, seconds, code, traces)
         else:
-            for index, output, taken, *traced in zip(indices, outputs, seconds, *trace, strict=True):
-                here = _wire.traced(1, [(each,) for each in traced])
-                self._put(slice(index, index + 1), 1, [output], [taken], code, here)
+            for place, (index, output) in enumerate(zip(indices, outputs, strict=True)):
+                here = [column[place : place + 1] for column in (seconds, *traces)]
+                self._put(slice(index, index + 1), [output], here[0], code, here[1:])
         self.index = max(self.index, 1 + (indices[-1] if isinstance(indices, range) else max(indices)))
         if self.failures:
             for index in indices:
@@ -146,17 +153,17 @@ class RunState:
     def _put(
         self,
         place: slice,
-        count: int,
         outputs: Sequence[Any],
-        seconds: Iterable[float],
+        seconds: Sequence[float],
         code: int,
-        trace: Sequence["array.array[Any]"],
+        traces: Sequence[Any],
     ) -> None:
+        count = len(outputs)
         self.done += count - sum(self.completed[place])
         self.completed[place] = [True] * count
         self.output[place] = outputs
         self._seconds[place] = seconds if isinstance(seconds, array.array) else array.array("d", seconds)
-        for column, values in zip(self._trace, trace, strict=True):
+        for column, values in zip(self._trace, traces):  # noqa: B905 - there may be none
             column[place] = values
         self._codes[place] = [code] * count
 
@@ -181,8 +188,10 @@ class RunState:
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, each result pickled by itself."""
         state = dict(self.__dict__)
-        for name in ("output", "completed", "done", "_seconds", "_trace", "_codes", "_notes", "_has_gaps"):
+        for name in ("output", "completed", "done", "_seconds", "_codes", "_notes", "_has_gaps"):
             del state[name]
+        if not self.done:
+            del state["_trace"]  # nothing but zeros
         if "results" not in state:
             state["results"] = self.sections()
         return state
@@ -199,14 +208,8 @@ class RunState:
         for index, is_completed in enumerate(self.completed):
             if is_completed:
                 main, buffers = _wire.dump(self.output[index])
-                trace = self._trace_of(index)
-                seconds, code = self._seconds[index], self._codes[index]
-                records.append(Record(RESULT, index, seconds, code, main, buffers, None, trace))
+                records.append(Record(RESULT, index, self._seconds[index], self._codes[index], main, buffers))
         return as_sections(joined(records))
-
-    def _trace_of(self, index: int) -> tuple[float, int, int]:
-        started, worker, peak = (column[index] for column in self._trace)
-        return started, worker, peak
 
     def with_results(self, results: Sequence[Section], plain: bytes | None = None) -> Self:
         """Return a copy that pickles with what is pickled already.
@@ -243,7 +246,8 @@ class RunState:
         self.__dict__.update(state, _notes=[], _has_gaps=False)
         count = len(self._parameters) if self._plain is None else self._plain[1]
         self._seconds, self._codes = array.array("d", [math.nan]) * count, [0] * count
-        self._trace = _wire.traced(count)
+        if "_trace" not in state:  # there was no result, or release 1.0.5 wrote it
+            self._trace = _wire.traced(_wire.NO_TRACE, range(count))
         if results is None:  # release 1.0.5
             self.failures, self._key, self._dependencies = {}, None, {}
             return None
@@ -260,28 +264,31 @@ class RunState:
     def _apply(self, record: "Record | Group") -> None:
         """Take over what a record holds; what cannot be used is noted and counts as missing."""
         if isinstance(record, Group):
-            self._take(record.code, record.columns, record.body, ())
+            self._take(record.code, record.columns, record.body, (), record.trace)
         elif record.kind == RESULT:
             main = bytes(record.main)
-            columns = _wire.single(record.index, record.seconds, main, record.buffers, record.trace)
-            self._take(record.code, columns, main, record.buffers)
+            columns = _wire.single(record.index, record.seconds, main, record.buffers)
+            self._take(record.code, columns, main, record.buffers, record.trace)
         elif self._has_place(record.index):
             text = bytes(record.main).decode("utf-8", "replace")
             self.add_failure(record.index, text, is_death=record.kind == DEATH)
 
-    def _take(self, code: int, columns: bytes, body: Any, buffers: Sequence[Any]) -> None:
+    def _take(
+        self, code: int, columns: bytes, body: Any, buffers: Sequence[Any], trace: _Trace | None = None
+    ) -> None:
         """Take over a section; where one of its results cannot be used, one by one."""
-        indices, seconds, sizes, _, *trace = _wire.unpack(columns)
+        indices, seconds, sizes, _ = _wire.unpack(columns)
         pieces = _wire.parts(body, sizes)
         if not buffers and b"_make_skeleton_" not in body and max(indices) < len(self.output):
             with contextlib.suppress(BaseException):  # unpickling runs the user's code
                 self.add_results(indices, list(map(pickle.loads, pieces)), seconds, code, trace)
                 return
-        for index, taken, piece, *traced in zip(indices, seconds, pieces, *trace, strict=True):
-            self._take_result(index, taken, code, piece, buffers, traced)
+        traces = [None] * len(sizes) if trace is None else zip(*_wire.traced(trace, seconds), strict=True)
+        for index, taken, piece, here in zip(indices, seconds, pieces, traces, strict=True):
+            self._take_result(index, taken, code, piece, buffers, here)
 
     def _take_result(
-        self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any], trace: Sequence[Any]
+        self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any], trace: _Trace | None
     ) -> None:
         if not self._has_place(index):
             return
@@ -290,7 +297,7 @@ class RunState:
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             self._note(f"the result of call {index} cannot be unpickled ({error!r}) and counts as missing")
         else:
-            self.add_results((index,), [output], (seconds,), code, [(each,) for each in trace])
+            self.add_results((index,), [output], (seconds,), code, trace)
 
     def _has_place(self, index: int) -> bool:
         if index in range(len(self.output)):
@@ -362,7 +369,8 @@ class RunState:
         place
             Which call it is there.
         """
-        seconds, trace = (source._seconds[place],), [(each,) for each in source._trace_of(place)]
+        started, worker, peak = (column[place] for column in source._trace)
+        seconds, trace = (source._seconds[place],), (started, worker, peak)
         self.add_results((index,), [source.output[place]], seconds, source._codes[place], trace)
 
     def keep_results(self, saved: "RunState") -> None:

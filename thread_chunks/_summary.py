@@ -181,7 +181,7 @@ class Inspector:
 
     def _summary(self, glance: Glance, about: Any) -> Summary:
         known = self._outline
-        folded = known.columns if known is not None else ()
+        folded = known.spans if known is not None else ()
         spans = latest(about.calls, glance.spans, folded)
         done = len(spans.index) + (0 if known is not None else about.folded)
         failures = {} if known is None else _failures(known)

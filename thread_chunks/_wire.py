@@ -4,10 +4,11 @@ A message is one pickle of builtin types, its large buffers out of band:
 ``count, lengths of the parts, pickle, buffer, buffer, ...``
 
 Results travel in groups: each pickled by itself, the pickles side by side, and beside
-them the *columns*: arrays with the index, the seconds, the size, the checksum and the
-*trace* of each, which is when it was started, on which worker, and the peak of its memory. So a short call costs a few bytes and no object of its own, and what a child
-made is written to the checkpoint as it came. One rule: both ends, and the file, know
-the layout from here. This room knows bytes, and runs in the child, so it imports little.
+them the *columns*: four arrays with the index, the seconds, the size and the checksum
+of each. So a short call costs a few bytes and no object of its own, and what a child
+made is written to the checkpoint as it came. A group has one *trace*: when its first call
+was started, on which worker, and the peak of the memory. One rule: both ends, and the
+file, know the layout from here. This room knows bytes, and runs in the child, so it imports little.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Protocol
 
-    Trace = Sequence[Iterable[Any]]  # started, workers and peaks: a column for each
-
     class Stream(Protocol):
         """What both ends of the conversation are: a socket in the parent, a descriptor in the child."""
 
@@ -41,7 +40,10 @@ MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
 PLAIN = {int, float, bool, str, bytes, complex, type(None)}
 """The types whose values cannot change, hold nothing else and have no buffers."""
 
-COLUMN_BYTES = 44  # for each result: see _CODES
+NO_TRACE = 0.0, 0, 0
+"""The trace of what nobody watched."""
+
+COLUMN_BYTES = 28  # for each result: index and size of 8 bytes, seconds as a double, a checksum of 4
 
 
 # --- pickling -------------------------------------------------------------------
@@ -120,22 +122,15 @@ def unflat(width: int, values: Sequence[Any]) -> Iterable[Any]:
 
 
 def pack(
-    indices: Iterable[int],
-    seconds: Iterable[float],
-    sizes: Iterable[int],
-    checksums: Iterable[int],
-    trace: Trace | None = None,
+    indices: Iterable[int], seconds: Iterable[float], sizes: Iterable[int], checksums: Iterable[int]
 ) -> bytes:
-    """Lay the columns of a group out; without a trace it counts as unknown."""
-    columns = [
-        array.array(*each) for each in zip(_CODES[:4], (indices, seconds, sizes, checksums), strict=True)
-    ]
-    columns += traced(len(columns[0]), trace)
-    return b"".join([_little(column).tobytes() for column in columns])
+    """Lay the columns of a group out."""
+    columns = zip(_CODES, (indices, seconds, sizes, checksums), strict=True)
+    return b"".join([_little(array.array(code, column)).tobytes() for code, column in columns])
 
 
-def unpack(columns: Any) -> tuple[array.array[Any], ...]:
-    """Return the columns again: indices, seconds, sizes, checksums, and the three of the trace."""
+def unpack(columns: Any) -> list[array.array[Any]]:
+    """Return the four columns again: indices, seconds, sizes, checksums."""
     count = len(columns) // COLUMN_BYTES
     unpacked = [array.array(code) for code in _CODES]
     start = 0
@@ -143,21 +138,22 @@ def unpack(columns: Any) -> tuple[array.array[Any], ...]:
         end = start + count * column.itemsize
         column.frombytes(columns[start:end])
         start = end
-    return tuple(map(_little, unpacked))
+    return list(map(_little, unpacked))
 
 
-def traced(count: int, trace: Trace | None = None) -> list[array.array[Any]]:
-    """Return a trace as three arrays; zeros stand for what is not known."""
-    if trace is None:
-        return [array.array(code, (0,)) * count for code in _TRACE_CODES]
-    columns = zip(_TRACE_CODES, trace, strict=True)
-    return [
-        column if isinstance(column, array.array) else array.array(code, column) for code, column in columns
-    ]
+def traced(trace: tuple[float, int, int], seconds: Sequence[float]) -> tuple[array.array[Any], ...]:
+    """Return the trace of each call of a group, which were run one right behind the other.
+
+    Three arrays: starts, in seconds since 1970; the number of the worker; the peak, in KiB. Zeros stand for
+    what is not known.
+    """
+    started, *others = trace
+    first = array.array("d", itertools.accumulate(seconds, initial=started) if started else (0.0,))
+    starts = first[:-1] if started else first * len(seconds)
+    return starts, *(array.array("I", (each,)) * len(seconds) for each in others)
 
 
-_TRACE_CODES = "dII"  # started, in seconds since 1970; the number of the worker; the peak, in KiB
-_CODES = "QdQI" + _TRACE_CODES  # the types of the columns, as the array module names them
+_CODES = "QdQI"  # the types of the columns, as the array module names them
 
 
 def _little(column: array.array[Any]) -> array.array[Any]:
@@ -167,19 +163,14 @@ def _little(column: array.array[Any]) -> array.array[Any]:
     return column
 
 
-def group(
-    indices: Sequence[int], seconds: Sequence[float], pickles: Sequence[bytes], trace: Trace | None = None
-) -> tuple[bytes, bytes]:
+def group(indices: Sequence[int], seconds: Sequence[float], pickles: Sequence[bytes]) -> tuple[bytes, bytes]:
     """Join small results into columns and a body."""
-    return pack(indices, seconds, map(len, pickles), map(zlib.crc32, pickles), trace), b"".join(pickles)
+    return pack(indices, seconds, map(len, pickles), map(zlib.crc32, pickles)), b"".join(pickles)
 
 
-def single(
-    index: int, seconds: float, main: Any, buffers: Sequence[Any], trace: tuple[float, int, int] | None = None
-) -> bytes:
+def single(index: int, seconds: float, main: Any, buffers: Sequence[Any]) -> bytes:
     """Return the columns of a result that stands alone; its checksum covers the buffers."""
-    columns = None if trace is None else [(each,) for each in trace]
-    return pack((index,), (seconds,), (len(main),), (checksum(main, buffers),), columns)
+    return pack((index,), (seconds,), (len(main),), (checksum(main, buffers),))
 
 
 def checksum(main: Any, buffers: Sequence[Any]) -> int:

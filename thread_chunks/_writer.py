@@ -219,10 +219,9 @@ class CheckpointWriter(Actor):
             return Record(kind, outcome.index, 0.0, 0, outcome.traceback.encode("utf-8", "replace"))
         code, (columns, body, buffers) = self._identity.code, outcome.pickled
         if len(outcome.indices) > 1:
-            return Group(code, columns, body)
-        (index,), (seconds,), _, (checksum,), *trace = _wire.unpack(columns)
-        (started,), (worker,), (peak,) = trace
-        return Record(RESULT, index, seconds, code, body, buffers, checksum, (started, worker, peak))
+            return Group(code, columns, body, outcome.trace)
+        (index,), (seconds,), _, (checksum,) = _wire.unpack(columns)
+        return Record(RESULT, index, seconds, code, body, buffers, checksum, outcome.trace)
 
     def _close(self) -> CheckpointClosed | None:
         """Save what waits, and release the file."""

@@ -85,8 +85,9 @@ class Results(NamedTuple):
     """How long each took."""
     pickled: Pickled
     """The same as their worker pickled it."""
-    trace: Sequence[Sequence[Any]] | None = None
-    """When and where each ran, and its peak memory: three columns, as in `_wire`; ``None`` if not known."""
+    trace: tuple[float, int, int] = (0.0, 0, 0)
+    """When the first was started, in seconds since 1970, the number of the worker, and the peak of its memory in
+    KiB; zeros if not known."""
     size: int = 0
     """Bytes of what they returned, as far as that is known."""
 

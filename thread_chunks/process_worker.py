@@ -105,8 +105,7 @@ class ProcessWorker(Worker):
         outcome = self._run_in_child(func, Call(0, args, kwargs), durable=False)
         if isinstance(outcome, FailedCall):
             raise outcome.exception
-        if outcome.trace is not None:
-            self._peak = max(self._peak, outcome.trace[2][0])
+        self._peak = max(self._peak, outcome.trace[2])
         return outcome.outputs[0]
 
     @property

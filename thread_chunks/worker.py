@@ -257,17 +257,16 @@ class Worker(Actor):
             return failed_call(call.index, error)
         seconds = time.perf_counter() - start
         trace = started, 0 if self._run is None else self._run.number, self._peak
-        columns = [(each,) for each in trace]
         if self._run is None or not self._run.durable:
-            return Results((call.index,), [output], (seconds,), NOT_PICKLED, columns, _size(output))
+            return Results((call.index,), [output], (seconds,), NOT_PICKLED, trace, _size(output))
         try:
             main, buffers = _wire.dump(output)
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             return failed_call(call.index, _outcome.unpicklable(error))
         copies = list(map(bytearray, buffers))  # the next call may write into the same memory
-        pickled = Pickled(_wire.single(call.index, seconds, main, copies, trace), main, copies)
+        pickled = Pickled(_wire.single(call.index, seconds, main, copies), main, copies)
         size = sum(map(_wire.size, (main, *copies)))
-        return Results((call.index,), [output], (seconds,), pickled, columns, size)
+        return Results((call.index,), [output], (seconds,), pickled, trace, size)
 
 
 class ThreadWorker(Worker):

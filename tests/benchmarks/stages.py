@@ -83,15 +83,17 @@ def run(main: bytes, buffers: Any) -> Any:
     return runner.outbox.take(0)
 
 
-def joined(indices: Any, started: Any, seconds: Any, peaks: Any, items: Any) -> list[Any]:
+def joined(began: float, indices: Any, seconds: Any, items: Any) -> list[Any]:
     """Join the results of a chunk as the sender of its child does."""
-    return list(_child.Message(indices, started, seconds, peaks, items, 0).parts())
+    return list(_child.Message(0, indices, seconds, items).parts(began))
 
 
 def results(chunk: range, message: list[Any]) -> Results:
     """Unpickle the results of a chunk as its worker does."""
-    columns, body, _ = next(item[1:] for item in message if item is not _child.DONE and item[0] == "results")
-    (made,) = _child_process._results(chunk, columns, bytes(body), (), durable=True)
+    columns, trace, body, _ = next(
+        item[1:] for item in message if item is not _child.DONE and item[0] == "results"
+    )
+    (made,) = _child_process._results(chunk, columns, trace, bytes(body), (), durable=True)
     assert isinstance(made, Results)
     return made
 
