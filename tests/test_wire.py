@@ -103,14 +103,6 @@ def test_columns_look_as_the_format_says() -> None:
     assert packed == struct.pack("<QQddQQII", 5, 6, 0.5, 1.5, *range(8, 12))
 
 
-def test_traced_tells_when_each_call_of_a_group_was_started() -> None:
-    """They were run one behind the other, on one worker; what nobody watched stays unknown for each."""
-    traces = _wire.traced((100.0, 3, 2048), [0.5, 0.25, 1.0])
-    assert [list(column) for column in traces] == [[100.0, 100.5, 100.75], [3] * 3, [2048] * 3]
-    unknown = _wire.traced(_wire.NO_TRACE, [0.5, math.nan])
-    assert [list(column) for column in unknown] == [[0.0] * 2, [0] * 2, [0] * 2]
-
-
 @given(RESULTS)
 def test_group_holds_each_result_by_itself(results: list[tuple[int, float, bytes]]) -> None:
     """A group tells of each result whose it is, where it lies and how to know that it is whole."""

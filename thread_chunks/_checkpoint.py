@@ -360,7 +360,7 @@ class _Unread(Checkpoint):
     """A checkpoint of which only the parameters were unpickled: it knows what it has, and not what that is."""
 
     spans: "tuple[array.array[Any], ...]"
-    """How the calls ran whose results are in the head: indices, seconds, and the three of `_wire.traced`."""
+    """How the calls ran whose results are in the head: indices, seconds, and the three of `traced`."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         indices, seconds = array.array("Q"), array.array("d")

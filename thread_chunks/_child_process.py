@@ -20,6 +20,7 @@ from typing import Any
 from . import _child, _outcome, _wire, config
 from ._by_value import dump
 from ._late import imported
+from ._records import traced
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
 from .messages import NOT_PICKLED, FailedCall, Outcome, Pickled, Results
 
@@ -295,7 +296,7 @@ def _results(
         if len(found) == 1:
             yield FailedCall(indices[0], *_unreadable_result(error))
             return
-        traces = zip(*_wire.traced(trace, seconds), strict=True)
+        traces = zip(*traced(trace, seconds), strict=True)
         for index, taken, pickled, checksum, here in zip(
             found, seconds, pickles, checksums, traces, strict=True
         ):

@@ -19,7 +19,7 @@ import numpy as np
 from . import _wire
 from ._format import Header, is_held, is_legacy, joined_damages, read_head, read_header
 from ._log import distrust
-from ._records import DEATH, RESULT, Damage, Group, Record, RecordReader
+from ._records import DEATH, RESULT, Damage, Group, Record, RecordReader, traced
 from .errors import NotACheckpointError
 
 
@@ -140,7 +140,7 @@ class Lookout:
     def _take(self, record: Record | Group) -> None:
         if isinstance(record, Group):
             indices, seconds, *_ = _wire.unpack(record.columns)
-            columns = indices, seconds, *_wire.traced(record.trace, seconds)
+            columns = indices, seconds, *traced(record.trace, seconds)
             for column, values in zip(self._spans, columns, strict=True):
                 column.extend(values)
             self._succeeded(indices)

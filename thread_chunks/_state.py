@@ -20,7 +20,7 @@ from ._canonical import form
 from ._identity import FunctionIdentity, Part, codes_differ
 from ._mismatch import explain_calls, explain_function
 from ._parameters import read_calls
-from ._records import DEATH, RESULT, Group, Record
+from ._records import DEATH, RESULT, Group, Record, traced
 from ._sections import Section, as_sections, joined, load_result, rows
 from .errors import CheckpointDamagedWarning
 
@@ -55,7 +55,7 @@ class RunState:
         self.index = index
         self.done = done
         self._seconds = array.array("d", [math.nan]) * len(output)
-        self._trace = _wire.traced(_wire.NO_TRACE, output)
+        self._trace = traced(_wire.NO_TRACE, range(len(output)))
         self.failures = {}
         self._deaths: set[int] = set()
         self._key: bytes | None = None
@@ -132,7 +132,7 @@ class RunState:
             When the first was started, on which worker, and the peak of the memory: see `_wire`.
             ``None`` if that has been noted.
         """
-        traces = () if trace is None else _wire.traced(trace, seconds)
+        traces = () if trace is None else traced(trace, seconds)
         first, count = indices[0], len(indices)
         neighbours = range(first, first + count)
         if neighbours.stop <= len(self.output) and (
@@ -247,7 +247,7 @@ class RunState:
         count = len(self._parameters) if self._plain is None else self._plain[1]
         self._seconds, self._codes = array.array("d", [math.nan]) * count, [0] * count
         if "_trace" not in state:  # there was no result, or release 1.0.5 wrote it
-            self._trace = _wire.traced(_wire.NO_TRACE, range(count))
+            self._trace = traced(_wire.NO_TRACE, range(count))
         if results is None:  # release 1.0.5
             self.failures, self._key, self._dependencies = {}, None, {}
             return None
@@ -283,7 +283,7 @@ class RunState:
             with contextlib.suppress(BaseException):  # unpickling runs the user's code
                 self.add_results(indices, list(map(pickle.loads, pieces)), seconds, code, trace)
                 return
-        traces = [None] * len(sizes) if trace is None else zip(*_wire.traced(trace, seconds), strict=True)
+        traces = [None] * len(sizes) if trace is None else zip(*traced(trace, seconds), strict=True)
         for index, taken, piece, here in zip(indices, seconds, pieces, traces, strict=True):
             self._take_result(index, taken, code, piece, buffers, here)
 

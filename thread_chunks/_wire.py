@@ -141,18 +141,6 @@ def unpack(columns: Any) -> list[array.array[Any]]:
     return list(map(_little, unpacked))
 
 
-def traced(trace: tuple[float, int, int], seconds: Sequence[float]) -> tuple[array.array[Any], ...]:
-    """Return the trace of each call of a group, which were run one right behind the other.
-
-    Three arrays: starts, in seconds since 1970; the number of the worker; the peak, in KiB. Zeros stand for
-    what is not known.
-    """
-    started, *others = trace
-    first = array.array("d", itertools.accumulate(seconds, initial=started) if started else (0.0,))
-    starts = first[:-1] if started else first * len(seconds)
-    return starts, *(array.array("I", (each,)) * len(seconds) for each in others)
-
-
 _CODES = "QdQI"  # the types of the columns, as the array module names them
 
 
