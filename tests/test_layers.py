@@ -192,7 +192,7 @@ def test_only_actors_import_pykka() -> None:
     """The rooms of plan, file and values know nothing of actors."""
     for name in ("_plan", "_queue", "_memory", "_format", "_log", "_canonical", "_bytecode", "_identity", "_difference",
                  "_mismatch", "_parameters", "_state", "_checkpoint", "_resume", "_by_value", "_child", "_child_process",
-                 "_wire", "progress", "_bar", "_pace", "_streams", "_relay", "_reader"):  # fmt: skip
+                 "_wire", "progress", "_bar", "_pace", "_streams", "_relay", "_reader", "_failures", "_tally"):  # fmt: skip
         assert "pykka" not in others(TREES[name]), name
 
 

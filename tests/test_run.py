@@ -18,7 +18,7 @@ from thread_chunks import (
     RunStoppedError,
     ThreadWorker,
     _notices,
-    _run,
+    _tally,
     chunk,
 )
 
@@ -111,15 +111,15 @@ def test_run_returns_everything_when_the_file_cannot_grow(tmp_path: Path) -> Non
 def test_run_saves_everything_when_space_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Saving is tried again with each new result, and everything is saved once it works."""
     path = tmp_path / "freed.pkl"
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
     has_failed = threading.Event()
 
     def failed_save(path: str, error: Exception) -> CheckpointFailedWarning:
         has_failed.set()
         return _notices.failed_save(path, error)
 
-    monkeypatch.setattr(_run, "failed_save", failed_save)
+    monkeypatch.setattr(_tally, "failed_save", failed_save)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
 
     def output(x: int) -> bytes:
         if x == 8:

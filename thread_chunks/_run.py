@@ -20,25 +20,25 @@ import pykka
 from . import config, progress
 from ._actor import Steward, ask, wait
 from ._checkpoint import untrusted
+from ._failures import Failures
 from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
-from ._notices import add_note, failed_save, short, warn
+from ._notices import warn
 from ._options import threads_per_call, worker_class
 from ._pace import Pace
-from ._parameters import last_line, shown
 from ._pool import Pool, pickle_function
 from ._streams import terminal
 from ._supervisor import Crew, Supervisor
+from ._tally import Tally
 from ._writer import CheckpointWriter
-from .errors import CallTimeoutError, CheckpointError, Failure, RunStoppedError, WorkerDiedError
+from .errors import RunStoppedError
 from .messages import (
     CallFailed,
     CheckpointClosed,
     CheckpointOpened,
     CheckWorkers,
     CloseCheckpoint,
-    FailedCall,
     OpenCheckpoint,
     Printed,
     Results,
@@ -95,7 +95,7 @@ def as_completed(job: Job, pool: Pool) -> Generator[tuple[int, Any], None, None]
     for batch in run.results():
         yield from batch
     run.finish()
-    yield from run.failures_to_return()
+    yield from run.failures.returned()
 
 
 class _Run:
@@ -107,14 +107,12 @@ class _Run:
 
     def __init__(self, job: Job, pool: Pool | None, *, is_stream: bool = False) -> None:
         self.outputs: list[Any] = []
+        self.failures = Failures(job)
         self._job = job
         self._pool = pool
         self._is_own_pool = pool is None
         self._bar: progress.Progress = progress.Silent()
-        self._failed: list[FailedCall] = []
-        self._unsaved: list[Results] = []
-        self._is_saving = True
-        self._saved: int | None = None  # until the checkpoint is open
+        self._tally = Tally(job.path, len(job.calls))
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._tell_printed = partial(self._events.put, Printed())
         self._steward = Steward()
@@ -138,7 +136,7 @@ class _Run:
         try:
             opened = self._open()
             yield opened.results
-            self._show_progress()
+            self._show_progress(opened.resumed)
             self._steward.do(lambda: self._start(opened))
             self._bar.tick()  # to draw it takes a moment, in which calls run already
             for event in self._news():
@@ -148,7 +146,7 @@ class _Run:
         except BaseException as error:
             self._stop()
             self._explain(error)
-            self._note_what_is_safe(error)
+            self._tally.note_on(error)
             raise
         finally:
             self._steward.dismiss(self._stop_actors)
@@ -177,18 +175,18 @@ class _Run:
         opened: CheckpointOpened = ask(self._writer, OpenCheckpoint(self._is_stream))
         for warning in opened.warnings:
             warn(warning)
-        self._saved = opened.resumed
-        if self._saved:
-            log.info("%d of %d results resumed from %s", self._saved, len(job.calls), job.path)
+        self._tally.opened(opened.resumed)
+        if opened.resumed:
+            log.info("%d of %d results resumed from %s", opened.resumed, len(job.calls), job.path)
         if not is_new:
             self._fill_pool(len(opened.missing))
         return opened
 
-    def _show_progress(self) -> None:
+    def _show_progress(self, resumed: int) -> None:
         job = self._job
         name = getattr(self._func, "__name__", type(self._func).__name__)
         stops = job.options.on_error == "raise"
-        pace = Pace(name, len(job.calls), self._saved or 0, job.chunk_size, stops_at_failure=stops)
+        pace = Pace(name, len(job.calls), resumed, job.chunk_size, stops_at_failure=stops)
         self._bar = progress.start(pace, self._tell_printed, is_shown=job.has_bar)
 
     def _warn_of_strangers(self) -> None:
@@ -277,27 +275,18 @@ class _Run:
         """Pass one piece of news on to the user."""
         match event:
             case ResultsSaved(results):
-                self._is_saving = True
-                self._unsaved.clear()  # the writer saves in order: these come with all before
                 yield self._report(results)
                 self._tell(ResultsTaken(results))
             case SaveFailed(results, error):
-                if self._is_saving:
-                    self._is_saving = False
-                    warn(failed_save(self._job.path, error))
-                self._unsaved += results
+                self._tally.add_unsaved(results, error)
             case CallFailed(failed):
-                self._failed.append(failed)
                 self._bar.failed(failed.index)
-                parameters = shown(self._job.parameters[failed.index])
-                text = last_line(failed.traceback)
-                log.warning("call %d, with parameters %s, failed: %s", failed.index, parameters, text)
+                self.failures.add(failed)
             case Printed() if self._pool is not None:
                 self._bar.printed(self._pool.prints())
 
     def _report(self, saved: Sequence[Results]) -> Iterable[tuple[int, Any]]:
-        count = _count(saved)
-        self._saved = (self._saved or 0) + count
+        count = self._tally.add(saved)
         self._bar.saved(count, sum(sum(results.seconds) for results in saved))
         if self._job.options.on_result is not None:
             for index, output in _pairs(*saved):
@@ -312,8 +301,8 @@ class _Run:
         self.outputs = self._closed.outputs
         for warning in self._closed.warnings:
             warn(warning)
-        if self._unsaved and not self._closed.warnings:
-            yield self._report(self._unsaved)
+        if late := self._tally.late:
+            yield self._report(late)
 
     # --- the end ------------------------------------------------------------------------
 
@@ -340,9 +329,9 @@ class _Run:
         if is_early and self._supervisor is not None:
             wait(stopping, config.interrupt_seconds)
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
-        if self._writer is not None and self._saved is not None:  # else it may still be reading
+        if self._writer is not None and self._tally.is_open:  # else it may still be reading
             try:
-                self._closed = ask(self._writer, CloseCheckpoint())
+                self._closed = self._tally.closed = ask(self._writer, CloseCheckpoint())
             except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
                 self._reason = error
         stopping += [
@@ -357,37 +346,12 @@ class _Run:
 
         Not in the generator `results`: it would make a ``StopIteration`` of the user's something else.
         """
-        if not self._failed:
-            return
-        mode = self._job.options.on_error
-        if mode == "return":
-            for index, failure in self.failures_to_return():
-                self.outputs[index] = failure
-            return
-        errors = [self._described(failed) for failed in self._failed]
-        error = errors[0]
-        if mode == "continue":
-            count = len(errors)
-            error = BaseExceptionGroup(f"{count} of {len(self._job.calls)} calls failed", errors)
-        self._note_what_is_safe(error)
-        raise error
-
-    def failures_to_return(self) -> Iterator[tuple[int, Failure]]:
-        """Yield a `Failure` for each failed call, if the user asked for that."""
-        for failed in self._failed if self._job.options.on_error == "return" else ():
-            parameters = self._job.parameters[failed.index]
-            yield failed.index, Failure(self._described(failed), failed.index, parameters, failed.traceback)
-
-    def _described(self, failed: FailedCall) -> BaseException:
-        """Name the call in its exception."""
-        error = failed.exception
-        parameters = self._job.parameters[failed.index]
-        if isinstance(error, (WorkerDiedError, CallTimeoutError)) and error.parameters is None:
-            error.index, error.parameters = failed.index, parameters
-        add_note(error, f"in call {failed.index}, with parameters {shown(parameters)}")
-        if isinstance(error, MemoryError):
-            add_note(error, "a smaller chunk_size needs less memory")
-        return error
+        for index, failure in self.failures.returned():
+            self.outputs[index] = failure
+        error = self.failures.error()
+        if error is not None:
+            self._tally.note_on(error)
+            raise error
 
     def _explain(self, error: BaseException) -> None:
         """Give the end of an actor the cause that one of them may have met; they have all ended by now."""
@@ -399,31 +363,11 @@ class _Run:
             if isinstance(event, RunFinished) and event.error is not None:
                 error.__cause__ = event.error.__cause__
 
-    def _note_what_is_safe(self, error: BaseException) -> None:
-        if self._job.path is None:
-            return
-        if self._saved is None:
-            if isinstance(error, OSError) and not isinstance(error, CheckpointError):
-                add_note(error, f"the checkpoint {self._job.path} cannot be used, so no call was run")
-            return
-        saved = f"at least {self._saved}" if self._closed is None else str(self._closed.saved)
-        add_note(
-            error,
-            f"{saved} of {len(self._job.calls)} results are safe in {short(self._job.path)}; "
-            "make the same call again to go on from there",
-        )
-        if self._unsaved and (self._closed is None or self._closed.warnings):
-            add_note(error, f"{_count(self._unsaved)} more were computed and could not be saved")
-
 
 def _pairs(*saved: Results) -> Iterator[tuple[int, Any]]:
     """Give index and output of each result."""
     for results in saved:
         yield from zip(results.indices, results.outputs, strict=True)
-
-
-def _count(saved: Iterable[Results]) -> int:
-    return sum(len(results.indices) for results in saved)
 
 
 def _ask_briefly(actor: "pykka.ActorRef[Any]", message: Any) -> None:

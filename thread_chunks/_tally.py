@@ -1,0 +1,111 @@
+"""What of a run is safe: how many results are durable, and which still wait for the disk.
+
+One rule: nothing counts as saved before the writer said so. This room counts, and
+nothing more: who computes and who writes is not known to it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from ._notices import add_note, failed_save, short, warn
+from .errors import CheckpointError
+from .messages import CheckpointClosed, Results
+
+
+class Tally:
+    """The count of one run.
+
+    Parameters
+    ----------
+    path
+        Its checkpoint; ``None`` if it keeps its results in memory.
+    calls
+        How many calls it has.
+
+    Attributes
+    ----------
+    closed : CheckpointClosed or None
+        What the writer said when it closed the file; before that, ``None``.
+    """
+
+    def __init__(self, path: str | None, calls: int) -> None:
+        self._path = path
+        self._calls = calls
+        self._saved = 0
+        self._is_open = self._is_failing = False
+        self._unsaved: list[Results] = []
+        self.closed: CheckpointClosed | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the checkpoint was ever open."""
+        return self._is_open
+
+    def opened(self, resumed: int) -> None:
+        """Begin with what was saved before."""
+        self._is_open, self._saved = True, resumed
+
+    def add(self, saved: Sequence[Results]) -> int:
+        """Count results that are durable; whatever could not be saved before is among them.
+
+        Parameters
+        ----------
+        saved
+            The results.
+
+        Returns
+        -------
+        int
+            How many calls they are of.
+        """
+        self._is_failing = False
+        self._unsaved.clear()
+        count = _count(saved)
+        self._saved += count
+        return count
+
+    def add_unsaved(self, unsaved: Sequence[Results], error: Exception) -> None:
+        """Keep results that cannot be saved for now, and warn, once until it goes well again.
+
+        Parameters
+        ----------
+        unsaved
+            The results.
+        error
+            What the system said.
+        """
+        if not self._is_failing:
+            self._is_failing = True
+            warn(failed_save(self._path, error))
+        self._unsaved += unsaved
+
+    @property
+    def late(self) -> Sequence[Results]:
+        """The results that only the last attempt saved."""
+        return () if self.closed is None or self.closed.warnings else tuple(self._unsaved)
+
+    def note_on(self, error: BaseException) -> None:
+        """Say on an exception what is safe, and what is not.
+
+        Parameters
+        ----------
+        error
+            The exception that ends the run.
+        """
+        if self._path is None:
+            return
+        if not self._is_open:
+            if isinstance(error, OSError) and not isinstance(error, CheckpointError):
+                add_note(error, f"the checkpoint {self._path} cannot be used, so no call was run")
+            return
+        saved = f"at least {self._saved}" if self.closed is None else str(self.closed.saved)
+        add_note(
+            error,
+            f"{saved} of {self._calls} results are safe in {short(self._path)}; "
+            "make the same call again to go on from there",
+        )
+        if self._unsaved and (self.closed is None or self.closed.warnings):
+            add_note(error, f"{_count(self._unsaved)} more were computed and could not be saved")
+
+
+def _count(saved: Iterable[Results]) -> int:
+    return sum(len(results.indices) for results in saved)
