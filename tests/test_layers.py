@@ -15,7 +15,7 @@ MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
     {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace"},
-    {"errors", "config", "messages", "_outcome"},
+    {"errors", "config", "messages", "_outcome", "_outbox"},
     {
         "_parameters",
         "_canonical",
@@ -138,7 +138,7 @@ def test_plan_imports_only_the_protocol_config_and_errors() -> None:
 
 def test_child_imports_only_its_own_rooms_and_nothing_slow() -> None:
     """What runs in the child starts fast: its rooms import little of the standard library, and no others of ours."""
-    rooms = {"_wire", "_code", "_outcome"}
+    rooms = {"_wire", "_code", "_outcome", "_outbox"}
     assert USES["_child"] == rooms
     assert set[str]().union(*(USES[name] for name in rooms)) <= rooms
     imported = set[str]().union(*(others(TREES[name]) for name in {"_child", *rooms}))

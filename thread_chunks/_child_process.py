@@ -20,6 +20,7 @@ from typing import Any
 from . import _child, _outcome, _wire, config
 from ._by_value import dump
 from ._late import imported
+from ._outbox import DONE
 from ._records import traced
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
 from .messages import NOT_PICKLED, FailedCall, Outcome, Pickled, Results
@@ -157,7 +158,7 @@ class ChildProcess:
         unreadable, is_last, ended = None, False, 0  # outcomes come in the order of the calls
         while not is_last:
             items = self._receive()
-            is_last = items[-1] is _child.DONE
+            is_last = items[-1] is DONE
             outcomes: list[Outcome] = []
             returned: tuple[int, ...] = ()
             for kind, *content in items[:-1] if is_last else items:
@@ -195,7 +196,7 @@ class ChildProcess:
         """Let the process end by itself; after `grace` seconds, kill it. Blocks until it is gone."""
         if self._process.returncode is None:
             with contextlib.suppress(WorkerDiedError):
-                self._send(_child.DONE)
+                self._send(DONE)
             try:
                 # A child that was never given a function runs nothing of the user's: it may still be starting.
                 self._process.wait(0 if self._func is None else grace)

@@ -19,7 +19,7 @@ from contender import add
 from facts import facts
 from race import DISK
 
-from thread_chunks import _by_value, _child, _child_process, _wire
+from thread_chunks import _by_value, _child, _child_process, _outbox, _wire
 from thread_chunks._format import About
 from thread_chunks._identity import fingerprint, identify, plain_form
 from thread_chunks._log import Log
@@ -77,7 +77,7 @@ def main() -> None:
 
 def run(main: bytes, buffers: Any) -> Any:
     """Run a chunk as the child's main thread does; return what its sender would find."""
-    runner = _child.Runner(SimpleQueue(), _child.Outbox())
+    runner = _child.Runner(SimpleQueue(), _outbox.Outbox())
     runner.func = add
     runner.chunk(main, buffers, 1e9, stops_at_failure=True, worker=0)
     return runner.outbox.take(0)
@@ -85,13 +85,13 @@ def run(main: bytes, buffers: Any) -> Any:
 
 def joined(began: float, indices: Any, seconds: Any, items: Any) -> list[Any]:
     """Join the results of a chunk as the sender of its child does."""
-    return list(_child.Message(0, indices, seconds, items).parts(began))
+    return list(_outbox.Message(0, indices, seconds, items).parts(began))
 
 
 def results(chunk: range, message: list[Any]) -> Results:
     """Unpickle the results of a chunk as its worker does."""
     columns, trace, body, _ = next(
-        item[1:] for item in message if item is not _child.DONE and item[0] == "results"
+        item[1:] for item in message if item is not _outbox.DONE and item[0] == "results"
     )
     (made,) = _child_process._results(chunk, columns, trace, bytes(body), (), durable=True)
     assert isinstance(made, Results)
