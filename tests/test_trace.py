@@ -1,5 +1,6 @@
 """When, where and in how much memory each call ran: what the checkpoint tells of it."""
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -58,6 +59,38 @@ def test_checkpoint_tells_when_and_where_each_call_ran(
     if worker is not ThreadWorker:
         processes = {number: pid for number, (_, pid) in zip(checkpoint.workers, outputs, strict=True)}
         assert [processes[number] for number in checkpoint.workers] == [pid for _, pid in outputs]
+
+
+@pytest.mark.parametrize("fold_bytes", [0, config.fold_bytes], ids=["records", "folded"])
+def test_calls_of_one_worker_do_not_overlap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold_bytes: int
+) -> None:
+    """Short calls, which are saved in groups, and long ones between them stand one behind the other, where they ran."""
+    monkeypatch.setattr(config, "fold_bytes", fold_bytes)
+    path = tmp_path / "a.pkl"
+
+    def work(number: int) -> float:
+        begun = time.time()
+        time.sleep(0.05 if number % 97 == 0 else number % 5 / 1000)
+        return begun
+
+    begun = chunk(work, [[number] for number in range(400)], chunk_size=2, path=path)
+    checkpoint = Checkpoint.load(path)
+    for started, real in zip(checkpoint.started, begun, strict=True):
+        assert started is not None
+        assert real - 0.5 < started < real + 0.05  # a loaded machine takes its time between two calls
+    for worker in (0, 1):
+        spans = sorted(
+            (started, seconds)
+            for started, seconds, where in zip(
+                checkpoint.started, checkpoint.seconds, checkpoint.workers, strict=True
+            )
+            if where == worker and started is not None and seconds is not None
+        )
+        assert spans
+        assert all(
+            start + taken < following + 0.01 for (start, taken), (following, _) in itertools.pairwise(spans)
+        )
 
 
 @pytest.mark.parametrize("worker", [ProcessWorker, Doubling])

@@ -163,7 +163,8 @@ class Runner:
         if not is_only:  # the next call may write into the same memory
             buffers = list(map(bytearray, buffers))
         peak = read_peak() if seconds >= LONG else 0
-        started = time.time() - (time.perf_counter() - start)
+        elapsed = time.perf_counter() - start
+        started = time.time() - elapsed
         self.outbox.put(index, seconds, ("alone", main, buffers, started, peak), is_urgent=is_large)
 
     def take_back(self) -> list[int]:
