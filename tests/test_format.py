@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import math
 import os
 import pickle
 import random
@@ -37,7 +36,7 @@ from thread_chunks._format import (
     is_legacy,
     read,
 )
-from thread_chunks._records import FAILURE, RESULT, Damage, Group, Record, record_pieces, traced
+from thread_chunks._records import FAILURE, RESULT, Damage, Group, Record, record_pieces
 
 SALT = bytes(range(16))
 FINGERPRINT = bytes(range(100, 132))
@@ -463,11 +462,3 @@ def test_is_held_tells_whether_the_named_process_lives() -> None:
     child = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(child, 0)
     assert not is_held(header._replace(holder=child))
-
-
-def test_traced_tells_when_each_call_of_a_group_was_started() -> None:
-    """They were run one behind the other, on one worker; what nobody watched stays unknown for each."""
-    traces = traced((100.0, 3, 2048), [0.5, 0.25, 1.0])
-    assert [list(column) for column in traces] == [[100.0, 100.5, 100.75], [3] * 3, [2048] * 3]
-    unknown = traced(_wire.NO_TRACE, [0.5, math.nan])
-    assert [list(column) for column in unknown] == [[0.0] * 2, [0] * 2, [0] * 2]

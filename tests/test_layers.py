@@ -28,7 +28,7 @@ FLOORS = [
         "_actor",
         "_reader",
     },
-    {"_bytecode", "_difference", "_format", "_sections", "_relay"},
+    {"_bytecode", "_difference", "_format", "_sections", "_relay", "_trace"},
     {"_identity", "_log", "_streams"},
     {"_mismatch", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},

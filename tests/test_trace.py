@@ -1,6 +1,7 @@
 """When, where and in how much memory each call ran: what the checkpoint tells of it."""
 
 import itertools
+import math
 import os
 import time
 from pathlib import Path
@@ -14,9 +15,11 @@ from thread_chunks import (
     Chunker,
     ProcessWorker,
     ThreadWorker,
+    _wire,
     chunk,
     config,
 )
+from thread_chunks._trace import traced
 from thread_chunks.worker import Worker
 
 MEBIBYTE = 1 << 20
@@ -154,3 +157,11 @@ def test_worker_keeps_its_number_in_a_run_of_a_chunker(tmp_path: Path) -> None:
         chunker([[-1]] * 30)
         chunker([[-1]], path=tmp_path / "a.pkl")
     assert Checkpoint.load(tmp_path / "a.pkl").workers == [0]
+
+
+def test_traced_tells_when_each_call_of_a_group_was_started() -> None:
+    """They were run one behind the other, on one worker; what nobody watched stays unknown for each."""
+    traces = traced((100.0, 3, 2048), [0.5, 0.25, 1.0])
+    assert [list(column) for column in traces] == [[100.0, 100.5, 100.75], [3] * 3, [2048] * 3]
+    unknown = traced(_wire.NO_TRACE, [0.5, math.nan])
+    assert [list(column) for column in unknown] == [[0.0] * 2, [0] * 2, [0] * 2]

@@ -369,7 +369,9 @@ class _Unread(Checkpoint):
             indices += found
             seconds += taken
         self._count(indices)
-        traces = (array.array(column.typecode, map(column.__getitem__, indices)) for column in self._trace)
+        traces = (
+            array.array(column.typecode, map(column.__getitem__, indices)) for column in self._traces.whole
+        )
         self.spans = indices, seconds, *traces
 
 

@@ -21,7 +21,7 @@ from . import _child, _outcome, _wire, config
 from ._by_value import dump
 from ._late import imported
 from ._outbox import DONE
-from ._records import traced
+from ._trace import traced
 from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
 from .messages import NOT_PICKLED, FailedCall, Outcome, Pickled, Results
 

@@ -19,7 +19,8 @@ import numpy as np
 from . import _wire
 from ._format import Header, is_held, is_legacy, joined_damages, read_head, read_header
 from ._log import distrust
-from ._records import DEATH, RESULT, Damage, Group, Record, RecordReader, traced
+from ._records import DEATH, RESULT, Damage, Group, Record, RecordReader
+from ._trace import traced
 from .errors import NotACheckpointError
 
 

@@ -8,15 +8,12 @@ One rule: nothing is read that does not check, and whatever does not check is re
 This room knows bytes, and nothing of what stands before the first record.
 """
 
-import array
 import itertools
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
-
-import numpy as np
 
 from . import _wire
 
@@ -52,29 +49,6 @@ class Group(NamedTuple):
     body: Any
     trace: tuple[float, int, int] = _wire.NO_TRACE
     """As in a `Record`: of the first call, and the peak of all."""
-
-
-def traced(trace: tuple[float, int, int], seconds: Sequence[float]) -> tuple["array.array[Any]", ...]:
-    """Return the trace of each call of a group, which were run one right behind the other.
-
-    Parameters
-    ----------
-    trace
-        That of the group.
-    seconds
-        How long each call took.
-
-    Returns
-    -------
-    array, array, array
-        Starts, in seconds since 1970; the number of the worker; the peak of memory, in KiB. Zeros stand for
-        what is not known.
-    """
-    count, (started, *others) = len(seconds), trace
-    starts = array.array("d", (started,)) * count
-    if started and count > 1:
-        starts[1:] = array.array("d", (started + np.cumsum(seconds)[:-1]).tobytes())
-    return starts, *(array.array("I", (each,)) * count for each in others)
 
 
 class Damage(NamedTuple):

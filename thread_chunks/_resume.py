@@ -247,6 +247,7 @@ def fold(checkpoint: Checkpoint, log: Log, calls: Calls, records: Iterable[Recor
         records = contents.records
     results = [record for record in records if isinstance(record, Group) or record.kind == RESULT]
     sections += as_sections(joined(results))
+    checkpoint._traces.add_records(results)  # noqa: SLF001
     about = about_run(checkpoint, checkpoint.done)
     log.replace(pickle_head(checkpoint, sections, plain), log.fingerprint, about=about)
 

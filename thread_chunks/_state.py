@@ -13,18 +13,17 @@ import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from . import _wire
 from ._canonical import form
 from ._identity import FunctionIdentity, Part, codes_differ
 from ._mismatch import explain_calls, explain_function
 from ._parameters import read_calls
-from ._records import DEATH, RESULT, Group, Record, traced
+from ._records import DEATH, RESULT, Group, Record
 from ._sections import Section, as_sections, joined, load_result, rows
+from ._trace import Traces, stretch
 from .errors import CheckpointDamagedWarning
-
-_Trace: TypeAlias = tuple[float, int, int]
 
 
 class RunState:
@@ -55,7 +54,7 @@ class RunState:
         self.index = index
         self.done = done
         self._seconds = array.array("d", [math.nan]) * len(output)
-        self._trace = traced(_wire.NO_TRACE, range(len(output)))
+        self._traces = Traces(len(output))
         self.failures = {}
         self._deaths: set[int] = set()
         self._key: bytes | None = None
@@ -88,12 +87,12 @@ class RunState:
     @property
     def started(self) -> list[float | None]:
         """When each call was started, in seconds since 1970; ``None`` for what is missing or not known."""
-        return self._known(0)
+        return self._traces.known(0, self.completed)
 
     @property
     def workers(self) -> list[int | None]:
         """Which worker ran each call, from 0 on; ``None`` for what is missing or not known."""
-        return self._known(1)
+        return self._traces.known(1, self.completed)
 
     @property
     def peak_memory(self) -> list[int | None]:
@@ -102,11 +101,8 @@ class RunState:
         Resident memory, with the interpreter and what it had imported. Calls of less than 25 ms
         that were run one after the other share one reading.
         """
-        return [None if peak is None else peak * 1024 or None for peak in self._known(2)]
-
-    def _known(self, column: int) -> list[Any]:
-        known = zip(self.completed, self._trace[0], self._trace[column], strict=True)
-        return [value if is_completed and started else None for is_completed, started, value in known]
+        peaks = self._traces.known(2, self.completed)
+        return [None if peak is None else peak * 1024 or None for peak in peaks]
 
     # --- changing it: the checkpoint writer does, and nobody else ----------------
 
@@ -116,7 +112,6 @@ class RunState:
         outputs: Sequence[Any],
         seconds: Sequence[float],
         code: int,
-        trace: _Trace | None = None,
     ) -> None:
         """Note the results of some calls.
 
@@ -128,43 +123,25 @@ class RunState:
             What each returned, and how long it took, NaN if that is not known.
         code
             The digest of the code that computed them.
-        trace
-            When the first was started, on which worker, and the peak of the memory: see `_wire`.
-            ``None`` if that has been noted.
         """
-        traces = () if trace is None else traced(trace, seconds)
-        first, count = indices[0], len(indices)
-        neighbours = range(first, first + count)
-        if neighbours.stop <= len(self.output) and (
-            indices == neighbours or list(indices) == list(neighbours)
-        ):
-            # They are neighbours: nothing is done for each.
-            self._put(slice(first, first + count), outputs, seconds, code, traces)
+        place = stretch(indices, len(self.output))
+        if place is not None:
+            self._put(place, outputs, seconds, code)
         else:
-            for place, (index, output) in enumerate(zip(indices, outputs, strict=True)):
-                here = [column[place : place + 1] for column in (seconds, *traces)]
-                self._put(slice(index, index + 1), [output], here[0], code, here[1:])
+            for index, output, taken in zip(indices, outputs, seconds, strict=True):
+                self._put(slice(index, index + 1), [output], (taken,), code)
         self.index = max(self.index, 1 + (indices[-1] if isinstance(indices, range) else max(indices)))
         if self.failures:
             for index in indices:
                 self.failures.pop(index, None)
             self._deaths.difference_update(indices)
 
-    def _put(
-        self,
-        place: slice,
-        outputs: Sequence[Any],
-        seconds: Sequence[float],
-        code: int,
-        traces: Sequence[Any],
-    ) -> None:
+    def _put(self, place: slice, outputs: Sequence[Any], seconds: Sequence[float], code: int) -> None:
         count = len(outputs)
         self.done += count - sum(self.completed[place])
         self.completed[place] = [True] * count
         self.output[place] = outputs
         self._seconds[place] = seconds if isinstance(seconds, array.array) else array.array("d", seconds)
-        for column, values in zip(self._trace, traces):  # noqa: B905 - there may be none
-            column[place] = values
         self._codes[place] = [code] * count
 
     def add_failure(self, index: int, text: str, *, is_death: bool = False) -> None:
@@ -188,10 +165,10 @@ class RunState:
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, each result pickled by itself."""
         state = dict(self.__dict__)
-        for name in ("output", "completed", "done", "_seconds", "_codes", "_notes", "_has_gaps"):
+        for name in ("output", "completed", "done", "_seconds", "_traces", "_codes", "_notes", "_has_gaps"):
             del state[name]
-        if not self.done:
-            del state["_trace"]  # nothing but zeros
+        if self._traces.columns is not None:
+            state["_trace"] = self._traces.columns
         if "results" not in state:
             state["results"] = self.sections()
         return state
@@ -241,13 +218,13 @@ class RunState:
     def _begin(self, state: dict[str, Any]) -> Sequence[Section] | None:
         """Take everything back but the results, and return those as they were pickled; 1.0.5 has none such."""
         results: Sequence[Section] | None = state.pop("results", None)
+        columns = state.pop("_trace", None)
         self._plain, self._parameters = None, state.pop("parameters", [])
         self._deaths, self._names = set(), []  # 1.0.5 knows none
         self.__dict__.update(state, _notes=[], _has_gaps=False)
         count = len(self._parameters) if self._plain is None else self._plain[1]
         self._seconds, self._codes = array.array("d", [math.nan]) * count, [0] * count
-        if "_trace" not in state:  # there was no result, or release 1.0.5 wrote it
-            self._trace = traced(_wire.NO_TRACE, range(count))
+        self._traces = Traces(count, columns)
         if results is None:  # release 1.0.5
             self.failures, self._key, self._dependencies = {}, None, {}
             return None
@@ -264,31 +241,30 @@ class RunState:
     def _apply(self, record: "Record | Group") -> None:
         """Take over what a record holds; what cannot be used is noted and counts as missing."""
         if isinstance(record, Group):
-            self._take(record.code, record.columns, record.body, (), record.trace)
+            self._take(record.code, record.columns, record.body, ())
+            self._traces.add_records((record,))
         elif record.kind == RESULT:
             main = bytes(record.main)
             columns = _wire.single(record.index, record.seconds, main, record.buffers)
-            self._take(record.code, columns, main, record.buffers, record.trace)
+            self._take(record.code, columns, main, record.buffers)
+            self._traces.add_records((record,))
         elif self._has_place(record.index):
             text = bytes(record.main).decode("utf-8", "replace")
             self.add_failure(record.index, text, is_death=record.kind == DEATH)
 
-    def _take(
-        self, code: int, columns: bytes, body: Any, buffers: Sequence[Any], trace: _Trace | None = None
-    ) -> None:
+    def _take(self, code: int, columns: bytes, body: Any, buffers: Sequence[Any]) -> None:
         """Take over a section; where one of its results cannot be used, one by one."""
         indices, seconds, sizes, _ = _wire.unpack(columns)
         pieces = _wire.parts(body, sizes)
         if not buffers and b"_make_skeleton_" not in body and max(indices) < len(self.output):
             with contextlib.suppress(BaseException):  # unpickling runs the user's code
-                self.add_results(indices, list(map(pickle.loads, pieces)), seconds, code, trace)
+                self.add_results(indices, list(map(pickle.loads, pieces)), seconds, code)
                 return
-        traces = [None] * len(sizes) if trace is None else zip(*traced(trace, seconds), strict=True)
-        for index, taken, piece, here in zip(indices, seconds, pieces, traces, strict=True):
-            self._take_result(index, taken, code, piece, buffers, here)
+        for index, taken, piece in zip(indices, seconds, pieces, strict=True):
+            self._take_result(index, taken, code, piece, buffers)
 
     def _take_result(
-        self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any], trace: _Trace | None
+        self, index: int, seconds: float, code: int, main: bytes, buffers: Sequence[Any]
     ) -> None:
         if not self._has_place(index):
             return
@@ -297,7 +273,7 @@ class RunState:
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             self._note(f"the result of call {index} cannot be unpickled ({error!r}) and counts as missing")
         else:
-            self.add_results((index,), [output], (seconds,), code, trace)
+            self.add_results((index,), [output], (seconds,), code)
 
     def _has_place(self, index: int) -> bool:
         if index in range(len(self.output)):
@@ -369,9 +345,9 @@ class RunState:
         place
             Which call it is there.
         """
-        started, worker, peak = (column[place] for column in source._trace)
-        seconds, trace = (source._seconds[place],), (started, worker, peak)
-        self.add_results((index,), [source.output[place]], seconds, source._codes[place], trace)
+        seconds = (source._seconds[place],)
+        self.add_results((index,), [source.output[place]], seconds, source._codes[place])
+        self._traces.copy(index, source._traces, place)
 
     def keep_results(self, saved: "RunState") -> None:
         """Take over everything that a checkpoint of the same run has and this one has not.
@@ -383,7 +359,7 @@ class RunState:
         """
         if not any(self.completed):
             self.output, self.completed, self.done = saved.output, saved.completed, saved.done
-            self._seconds, self._trace, self._codes = saved._seconds, saved._trace, saved._codes
+            self._seconds, self._traces, self._codes = saved._seconds, saved._traces, saved._codes
         else:
             for index, is_completed in enumerate(saved.completed):
                 if is_completed and not self.completed[index]:

@@ -208,9 +208,9 @@ class CheckpointWriter(Actor):
         if isinstance(outcome, FailedCall):
             self._checkpoint.add_failure(outcome.index, outcome.traceback, is_death=outcome.is_death)
         else:
-            indices, outputs, seconds, _, trace, _ = outcome
+            indices, outputs, seconds, *_ = outcome
             outputs = [None] * len(indices) if self._is_stream else outputs
-            self._checkpoint.add_results(indices, outputs, seconds, self._identity.code, trace)
+            self._checkpoint.add_results(indices, outputs, seconds, self._identity.code)
 
     def _record(self, outcome: Outcome) -> Record | Group:
         """Return what is written of an outcome."""

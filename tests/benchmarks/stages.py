@@ -101,7 +101,7 @@ def results(chunk: range, message: list[Any]) -> Results:
 def note(checkpoint: Any, received: list[Results]) -> None:
     """Note results as the writer does."""
     for made in received:
-        checkpoint.add_results(made.indices, made.outputs, made.seconds, 0, made.trace)
+        checkpoint.add_results(made.indices, made.outputs, made.seconds, 0)
 
 
 def append(log: Log, groups: list[Group]) -> None:
