@@ -22,6 +22,8 @@ from thread_chunks import (
     CheckpointVersionError,
     NotACheckpointError,
     _log,
+    _records,
+    _wire,
 )
 from thread_chunks._format import HEADER_SIZE, HOLDER_OFFSET, VERSION, About
 from thread_chunks._log import Log
@@ -245,12 +247,13 @@ def test_log_cuts_nothing_off_when_the_last_group_is_damaged_and_can_be_read(pat
         start = log.end
         log.append([grouped(0, 1)])
         end = log.end
+    front = _records._RECORD_SIZE + 2 * _wire.COLUMN_BYTES
     offset = {
         "front": start,
-        "columns": start + 80,
-        "result": end - 163,
+        "columns": start + front - 1,
+        "result": end - front - 1,
         "columns again": end - 1,
-        "end": end - 130,
+        "end": end - front,
     }
     with open(path, "r+b") as file:
         file.seek(offset[place])
