@@ -34,6 +34,7 @@ FLOORS = [
     {"_state", "_glance", "_outfile", "progress"},
     {"_frame"},
     {"_checkpoint"},
+    {"_survey"},
     {"_resume", "_summary"},
     {"_writer", "_report", "_table"},
     {"_plot"},
@@ -191,7 +192,7 @@ def test_only_the_door_imports_the_public_call() -> None:
 def test_only_actors_import_pykka() -> None:
     """The rooms of plan, file and values know nothing of actors."""
     for name in ("_plan", "_queue", "_memory", "_format", "_log", "_canonical", "_bytecode", "_identity", "_difference",
-                 "_mismatch", "_parameters", "_state", "_checkpoint", "_resume", "_by_value", "_child", "_child_process",
+                 "_mismatch", "_parameters", "_state", "_checkpoint", "_survey", "_resume", "_by_value", "_child", "_child_process",
                  "_wire", "progress", "_bar", "_pace", "_streams", "_relay", "_reader", "_failures", "_tally"):  # fmt: skip
         assert "pykka" not in others(TREES[name]), name
 

@@ -5,7 +5,6 @@ One rule: saving goes through `_log`, under its lock, and never loses a result t
 the file holds. What is saved is known to `_state`. This room knows no actors.
 """
 
-import array
 import io
 import os
 import pickle
@@ -16,7 +15,6 @@ from typing import IO, Any, Self
 import cloudpickle
 from saveable_objects import SaveableObject
 
-from . import _wire
 from ._format import About, Contents, Scan, is_held, is_legacy, read
 from ._frame import frame_of
 from ._garbage import paused
@@ -24,7 +22,6 @@ from ._identity import fingerprint
 from ._log import Log, distrust
 from ._mismatch import restarted_text
 from ._parameters import read_calls
-from ._records import RESULT, Group
 from ._sections import Section
 from ._state import RunState
 from .errors import (
@@ -326,13 +323,6 @@ def _load_legacy(file: IO[bytes], path: str) -> Any:
         raise CheckpointCorruptError(msg) from error
 
 
-class Passing(Checkpoint):
-    """A checkpoint that unpickles every result, to see that it can be, and keeps none."""
-
-    def _put(self, place: slice, outputs: Sequence[Any], *rest: Any) -> None:
-        super()._put(place, [None] * len(outputs), *rest)
-
-
 def assemble(
     contents: Contents | Scan, path: str, *, is_growing: bool, kind: type[Checkpoint] = Checkpoint
 ) -> Any:
@@ -340,7 +330,7 @@ def assemble(
 
     A file that grows while it is read ends in the record that its run is just writing.
     """
-    checkpoint = _load_head(contents.head, path, kind)
+    checkpoint = load_head(contents.head, path, kind)
     for record in contents.records:
         checkpoint._apply(record)
     for damage in contents.damages:
@@ -356,41 +346,6 @@ def assemble(
     return checkpoint
 
 
-class _Unread(Checkpoint):
-    """A checkpoint of which only the parameters were unpickled: it knows what it has, and not what that is."""
-
-    spans: "tuple[array.array[Any], ...]"
-    """How the calls ran whose results are in the head: indices, seconds, and the three of `traced`."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        indices, seconds = array.array("Q"), array.array("d")
-        for _, columns, *_ in self._begin(state) or ():
-            found, taken = _wire.unpack(columns)[:2]
-            indices += found
-            seconds += taken
-        self._count(indices)
-        traces = (
-            array.array(column.typecode, map(column.__getitem__, indices)) for column in self._traces.whole
-        )
-        self.spans = indices, seconds, *traces
-
-
-def outline(head: bytes, path: str) -> Any:
-    """Make a checkpoint of a head alone, without unpickling a result; its `spans` tell how its calls ran."""
-    return _load_head(head, path, _Unread)
-
-
-def survey(contents: Contents | Scan, path: str) -> Any:
-    """Make a checkpoint that tells whose it is and how much it holds, without unpickling a result."""
-    checkpoint = _load_head(contents.head, path, _Unread)
-    for record in contents.records:
-        if isinstance(record, Group):
-            checkpoint._count(_wire.unpack(record.columns)[0])
-        elif record.kind == RESULT:
-            checkpoint._count((record.index,))
-    return checkpoint
-
-
 class HeadReader(pickle.Unpickler):
     """Unpickle a head, the checkpoint in it as another class."""
 
@@ -403,7 +358,8 @@ class HeadReader(pickle.Unpickler):
         return self._kind if is_checkpoint else super().find_class(module, name)
 
 
-def _load_head(head: bytes, path: str, kind: type[Checkpoint]) -> Any:
+def load_head(head: bytes, path: str, kind: type[Checkpoint]) -> Any:
+    """Unpickle the head of a file, the checkpoint in it as one of this class; the errors are those of `read`."""
     if head[:1] == b"\x80" and head[1] > pickle.HIGHEST_PROTOCOL:
         msg = (
             f"{path} was written by a newer Python (pickle protocol {head[1]}; this one reads up "

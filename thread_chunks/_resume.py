@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 from ._checkpoint import (
     Checkpoint,
     HeadReader,
-    Passing,
     about_run,
     assemble,
     pickle_head,
     read_any,
-    survey,
     unsaved,
 )
 from ._format import Scan, is_legacy
@@ -30,6 +28,7 @@ from ._mismatch import explain_function, kept_by_reuse, mismatch_text, restarted
 from ._parameters import Calls, read_calls
 from ._records import RESULT, Group, Record
 from ._sections import Section, as_sections, joined, loaded
+from ._survey import Passing, survey
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
 
 

@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ._checkpoint import Checkpoint, outline, untrusted
+from ._checkpoint import Checkpoint, untrusted
 from ._glance import Failed, Glance, Lookout, Spans, latest
 from ._parameters import shown
 from ._records import Damage
+from ._survey import outline
 from .errors import CheckpointError, NotACheckpointError
 
 RECENT = 1000
