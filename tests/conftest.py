@@ -5,9 +5,11 @@ time-out all stacks are dumped and the test fails. Calls note what they do with 
 ``os.write(O_APPEND)``, so the oracle is never the file under test.
 """
 
+import compileall
 import contextlib
 import faulthandler
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,7 @@ import cloudpickle
 import pykka
 import pytest
 
+import thread_chunks
 from thread_chunks import config
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -34,6 +37,11 @@ PROGRAM_SECONDS = 40.0
 
 # Helpers used inside a call travel by value: its child need not import this file, and pytest with it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def pytest_sessionstart() -> None:
+    """Compile the package once; where Python may write no bytecode, each program would compile it anew."""
+    compileall.compile_dir(os.path.dirname(thread_chunks.__file__), quiet=2)
 
 
 # --- logs and flags -----------------------------------------------------------------
@@ -207,6 +215,22 @@ class Programs:
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
+
+
+# --- sweeps -------------------------------------------------------------------------------
+
+
+def sampled(stride: int) -> pytest.MarkDecorator:
+    """Let a sweep take every so-manieth of its places, and all of them under the nightly marker."""
+    every = pytest.param(1, marks=pytest.mark.nightly, id="every")
+    return pytest.mark.parametrize("stride", [pytest.param(stride, id="sample"), every])
+
+
+def beginning(stride: int) -> int:
+    """Return at which of its first places a sweep begins, by chance; pytest shows it when the test fails."""
+    start = secrets.randbelow(stride)
+    print(f"one of {stride} places, beginning at {start}")  # noqa: T201
+    return start
 
 
 # --- fixtures ---------------------------------------------------------------------------

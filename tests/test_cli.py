@@ -53,13 +53,33 @@ def path(folder: Path) -> Path:
 
 
 @pytest.fixture
-def tell(programs: Programs, folder: Path) -> Callable[..., str]:
+def tell_process(programs: Programs, folder: Path) -> Callable[..., str]:
     """Run the command line in a process of its own and return what it prints; its errors follow."""
 
     def run(*arguments: object, code: int = 0) -> str:
         done = programs.run(None, "-m", "thread_chunks", *arguments, code=code, cwd=folder)
         assert "Traceback (most" not in done.stderr
         return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def tell(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run the command line in this process and return what it prints; its errors follow."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: object, code: int = 0) -> str:
+        ended: object
+        try:
+            ended = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            ended = error.code
+        shown = "".join(capsys.readouterr())
+        assert ended == code, shown
+        return shown
 
     return run
 
@@ -112,7 +132,9 @@ def test_show_tells_of_a_finished_run(
     assert told["started"] == min(filter(None, checkpoint.started))
 
 
-def test_show_tells_of_a_stopped_run_and_its_failures(path: Path, tell: Callable[..., str]) -> None:
+def test_show_tells_of_a_stopped_run_and_its_failures(
+    path: Path, tell: Callable[..., str], tell_process: Callable[..., str]
+) -> None:
     """Failed calls are shown with parameters and error, deaths are told apart, and the exit code is 1."""
     stop_half_way(path, [[1], [0], [-1], [2], [0], [0], [0]])
     text = tell("show", path, code=1)
@@ -123,7 +145,7 @@ def test_show_tells_of_a_stopped_run_and_its_failures(path: Path, tell: Callable
     assert "call 2, with [-1]: " in text
     assert "(it took its process down)" in text
     assert "and 2 more; --json shows all" in text
-    told = json.loads(tell("show", path, "--json", code=1))
+    told = json.loads(tell_process("show", path, "--json", code=1))
     assert [failure["call"] for failure in told["failures"]] == [1, 2, 4, 5, 6]
     assert [failure["died"] for failure in told["failures"]] == [False, True, False, False, False]
     assert told["failed"] == 5
@@ -153,9 +175,11 @@ def background(programs: Programs, folder: Path, path: Path) -> Any:
     return process
 
 
-def test_show_tells_of_a_run_at_work(path: Path, tell: Callable[..., str], background: Any) -> None:
+def test_show_tells_of_a_run_at_work(
+    path: Path, tell: Callable[..., str], tell_process: Callable[..., str], background: Any
+) -> None:
     """While a run goes on, its process and the time left are shown, and the exit code is 3."""
-    shown = rows_of(tell("show", path, code=3))
+    shown = rows_of(tell_process("show", path, code=3))
     assert shown["calls"] == "4 of 8 done (50 %), 4 to do"
     assert shown["state"].startswith(f"running: process {background.pid} holds the file; about ")
     told = json.loads(tell("show", path, "--json", code=3))
@@ -382,12 +406,14 @@ def test_run_without_calls_is_complete(path: Path, tell: Callable[..., str]) -> 
     assert tell("export", path, "c.csv") == ""
 
 
-def test_path_without_an_extension_is_that_of_the_run(path: Path, tell: Callable[..., str]) -> None:
+def test_path_without_an_extension_is_that_of_the_run(path: Path, tell_process: Callable[..., str]) -> None:
     """Every command takes the path that the run was given."""
     chunk(invert, [[1]], path=path.with_name("sweep"))
-    assert rows_of(tell("show", "sweep"))["file"].startswith(f"{path.with_name('sweep_Checkpoint.pkl')}, ")
-    tell("export", "sweep", "c.csv")
-    tell("plot", "sweep", "c.png")
+    assert rows_of(tell_process("show", "sweep"))["file"].startswith(
+        f"{path.with_name('sweep_Checkpoint.pkl')}, "
+    )
+    tell_process("export", "sweep", "c.csv")
+    tell_process("plot", "sweep", "c.png")
 
 
 def not_there(path: Path) -> None:
@@ -447,9 +473,11 @@ def test_dead_holder_is_not_taken_for_the_process_that_has_its_number_now(path: 
     assert Inspector(str(path)).look().state == ("stopped" if os.path.isdir("/proc/self/fd") else "running")
 
 
-def test_wrong_usage_has_its_own_code(path: Path, tell: Callable[..., str]) -> None:
+def test_wrong_usage_has_its_own_code(
+    path: Path, tell: Callable[..., str], tell_process: Callable[..., str]
+) -> None:
     """No command, an unknown one, and a period that is none are usage errors; help and version are none."""
-    assert "usage: thread-chunks" in tell(code=2)
+    assert "usage: thread-chunks" in tell_process(code=2)
     assert "usage: thread-chunks" in tell("shwo", path, code=2)
     assert "not a number of seconds: '0'" in tell("show", path, "--watch", "--every", "0", code=2)
     assert __version__ in tell("--version")
@@ -626,13 +654,13 @@ def test_nothing_of_ours_is_overwritten(path: Path, folder: Path, tell: Callable
     ids=["pandas", "matplotlib"],
 )
 def test_missing_package_is_named_with_the_fix(
-    module: str, command: list[str], path: Path, folder: Path, tell: Callable[..., str]
+    module: str, command: list[str], path: Path, folder: Path, tell_process: Callable[..., str]
 ) -> None:
     """Without the optional package there is one line that says what to install; showing works without it."""
     chunk(invert, [[1]], path=path)
     (folder / f"{module}.py").write_text("raise ImportError('not installed')")
-    assert f"pip install {module}" in tell(*command, code=6)
-    tell("show", path)
+    assert f"pip install {module}" in tell_process(*command, code=6)
+    tell_process("show", path)
 
 
 def test_show_works_while_calls_are_noted_elsewhere(path: Path, tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ After every run of a case `Case.verify` checks what must always hold:
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import textwrap
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,6 +162,12 @@ class Case:
         assert checkpoint is not None
         assert checkpoint.output == [value(x) for x in range(self.count)]
         return done
+
+    def copied(self, programs: Programs) -> "Case":
+        """Return a case that goes on in another folder from where this one is."""
+        shutil.copytree(self.folder, programs.folder, dirs_exist_ok=True)
+        program = self._program and programs.folder / self._program.name
+        return replace(self, programs=programs, _program=program)
 
     # --- the oracle ----------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import note, noted
+from conftest import beginning, note, noted, sampled
 from disk import Disk
 from test_compatibility import HALF, old_file
 from test_compatibility import PARAMETERS as OLD_ROWS
@@ -186,15 +186,16 @@ def errors_at(byte: int) -> tuple[type[CheckpointError], ...]:
 # --- truncation: row 9 ------------------------------------------------------------------
 
 
+@sampled(5)
 @pytest.mark.parametrize("kind", ["small", "arrays"])
 def test_run_keeps_all_whole_records_when_the_file_is_cut_at_any_byte(
-    kind: str, folder: Path, tmp_path: Path
+    kind: str, stride: int, folder: Path, tmp_path: Path
 ) -> None:
     """Of a file that is cut anywhere behind its head, every whole record counts, and the torn bytes are reported."""
     sweep = Sweep(folder / "c.pkl", tmp_path / "log", kind)
     data = sweep.made()
     bounds = starts(data)
-    for length in range(bounds[0], len(data)):
+    for length in sorted({*range(bounds[0] + beginning(stride), len(data), stride), *bounds[:-1]}):
         sweep.put(data[:length])
         whole = sum(end <= length for end in bounds[1:])
         torn = length - bounds[whole]
@@ -209,15 +210,16 @@ def test_run_keeps_all_whole_records_when_the_file_is_cut_at_any_byte(
         assert os.listdir(folder) == ["c.pkl"]
 
 
+@sampled(5)
 @pytest.mark.parametrize("fold_bytes", [0, 1 << 20], ids=["unfolded", "folded"])
 def test_run_leaves_the_file_alone_when_it_is_cut_inside_the_head(
-    fold_bytes: int, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+    fold_bytes: int, stride: int, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that ends before its head does is refused before any call, at every byte, and its bytes stay."""
     monkeypatch.setattr(config, "fold_bytes", fold_bytes)
     data = sweep.made()
     size = len(data) if fold_bytes else starts(data)[0]
-    for length in range(1, size):
+    for length in range(1 + beginning(stride), size, stride):
         sweep.put(data[:length])
         sweep.expect_refused(CheckpointCorruptError, *([NotACheckpointError] if length < 12 else []))
 
@@ -225,15 +227,17 @@ def test_run_leaves_the_file_alone_when_it_is_cut_inside_the_head(
 # --- flipped bits: row 10 -----------------------------------------------------------------
 
 
+@sampled(7)  # so one bit of each byte at least
 @pytest.mark.parametrize("kind", ["small", "arrays"])
 def test_load_never_gives_a_wrong_value_when_any_bit_is_flipped(
-    kind: str, folder: Path, tmp_path: Path
+    kind: str, stride: int, folder: Path, tmp_path: Path
 ) -> None:
     """Each bit of the file in turn: the hit record alone is missing, with a warning; a hit head is an error."""
     sweep = Sweep(folder / "c.pkl", tmp_path / "log", kind)
     data = sweep.made()
     bounds = starts(data)
-    for byte, bit in itertools.product(range(len(data)), range(8)):
+    for place in range(beginning(stride), 8 * len(data), stride):
+        byte, bit = divmod(place, 8)
         damaged = flipped(data, byte, bit)
         sweep.path.write_bytes(damaged)
         if 0 <= byte - HOLDER_OFFSET < 4:  # who held the file is no part of what it holds
@@ -249,15 +253,16 @@ def test_load_never_gives_a_wrong_value_when_any_bit_is_flipped(
         assert sweep.path.read_bytes() == damaged
 
 
+@sampled(5)
 @pytest.mark.parametrize("kind", ["small", "arrays"])
 def test_run_executes_only_the_hit_call_when_a_bit_is_flipped(
-    kind: str, folder: Path, tmp_path: Path, seeded: random.Random
+    kind: str, stride: int, folder: Path, tmp_path: Path, seeded: random.Random
 ) -> None:
     """One bit of each byte: the call that was hit runs again, and no other; a hit head runs none."""
     sweep = Sweep(folder / "c.pkl", tmp_path / "log", kind)
     data = sweep.made()
     bounds = starts(data)
-    for byte in range(len(data)):
+    for byte in range(beginning(stride), len(data), stride):
         damaged = flipped(data, byte, seeded.randrange(8))
         sweep.put(damaged)
         if 0 <= byte - HOLDER_OFFSET < 4:
@@ -279,13 +284,14 @@ def expect_evidence(sweep: Sweep, damaged: bytes, *, is_inside: bool) -> None:
     assert len(os.listdir(sweep.path.parent)) == 1 + is_inside
 
 
+@sampled(5)
 def test_run_leaves_the_file_alone_when_a_bit_of_a_folded_file_is_flipped(
-    sweep: Sweep, seeded: random.Random, monkeypatch: pytest.MonkeyPatch
+    stride: int, sweep: Sweep, seeded: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A finished file is one checksummed head: damage anywhere in it is an error, never a wrong value."""
     monkeypatch.setattr(config, "fold_bytes", 1 << 20)
     data = sweep.made()
-    for byte in range(len(data)):
+    for byte in range(beginning(stride), len(data), stride):
         sweep.put(flipped(data, byte, seeded.randrange(8)))
         if 0 <= byte - HOLDER_OFFSET < 4:
             assert sweep.expect_completed(set()) == []
@@ -293,12 +299,13 @@ def test_run_leaves_the_file_alone_when_a_bit_of_a_folded_file_is_flipped(
             sweep.expect_refused(*errors_at(byte))
 
 
+@sampled(5)
 def test_run_never_gives_a_wrong_value_when_several_stretches_are_overwritten(
-    sweep: Sweep, seeded: random.Random
+    stride: int, sweep: Sweep, seeded: random.Random
 ) -> None:
     """Noise, zeros and bytes of the file itself, at several places at once: what is held afterwards is right."""
     data = sweep.made()
-    for _ in range(400):
+    for _ in range(400 // stride):
         damaged = bytearray(data)
         for _ in range(seeded.randint(1, 4)):
             size = seeded.choice([1, 4, 8, 60, 130])
@@ -325,8 +332,9 @@ class Trap:
         return os.makedirs, (self.trace, 0o777, True)
 
 
+@sampled(5)
 def test_run_unpickles_nothing_when_the_head_is_damaged(
-    folder: Path, tmp_path: Path, seeded: random.Random
+    stride: int, folder: Path, tmp_path: Path, seeded: random.Random
 ) -> None:
     """Of a file whose head is damaged nothing is unpickled, neither of the head nor of whole records behind it."""
     path, trace = folder / "c.pkl", tmp_path / "trace"
@@ -340,7 +348,7 @@ def test_run_unpickles_nothing_when_the_head_is_damaged(
     if trace.exists():
         trace.rmdir()
     head = data.index(b"\xfarec")
-    for byte in range(head):
+    for byte in range(beginning(stride), head, stride):
         if 0 <= byte - HOLDER_OFFSET < 4:
             continue
         path.write_bytes(flipped(data, byte, seeded.randrange(8)))
@@ -726,7 +734,10 @@ def test_absurd_length_costs_its_own_call_only(changes: dict[str, int], sweep: S
 # --- files of release 1.0.5: row 17 --------------------------------------------------------------
 
 
-def test_old_file_gives_no_wrong_value_when_it_is_cut_at_any_byte(folder: Path, tmp_path: Path) -> None:
+@sampled(5)
+def test_old_file_gives_no_wrong_value_when_it_is_cut_at_any_byte(
+    stride: int, folder: Path, tmp_path: Path
+) -> None:
     """A file of 1.0.5 that was torn is read whole or refused: its bytes stay, and no call runs before that is known."""
     path, log = old_file("half-finished", folder), tmp_path / "log"
     whole = path.read_bytes()
@@ -738,7 +749,8 @@ def test_old_file_gives_no_wrong_value_when_it_is_cut_at_any_byte(folder: Path, 
 
     options: dict[str, Any] = {"chunk_size": 1, "worker": ThreadWorker}
     refused = 0
-    for length in range(1, len(whole) + 1):
+    lengths = range(1 + beginning(stride), len(whole) + 1, stride)
+    for length in lengths:
         path.write_bytes(whole[:length])
         try:
             checkpoint = Checkpoint.load(path)
@@ -753,7 +765,7 @@ def test_old_file_gives_no_wrong_value_when_it_is_cut_at_any_byte(folder: Path, 
         assert chunk(add, OLD_ROWS, path=path, **options) == [5, 7, 9, 11]
         assert noted(log) == ["2", "4"]
         log.unlink()
-    assert 0 < refused < len(whole) - 1
+    assert 0 < refused < len(lengths) - 1
     assert os.listdir(folder) == ["old.pkl"]
 
 

@@ -577,7 +577,7 @@ LIMITED = """
     import resource, warnings
 
     def fault(x):
-        while x == 1 and f" ack 0\\n" not in open(os.path.join(FOLDER, "events.log")).read():
+        while x and f" ack 0\\n" not in open(os.path.join(FOLDER, "events.log")).read():
             time.sleep(0.005)
 
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
