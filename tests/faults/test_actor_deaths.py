@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import Programs
+from conftest import Programs, beginning, sampled
 from harness import Case
 
 COUNT = 6
@@ -303,7 +303,7 @@ WHOM = {
 }
 
 for name, act in WHOM.items():
-    for moment in range(1, COUNT + 1):
+    for moment in range(int(sys.argv[3]), COUNT + 1, int(sys.argv[4])):
         hits = []
 
         def on_result(index):
@@ -325,10 +325,13 @@ for name, act in WHOM.items():
 """
 
 
+@sampled(3)
 @pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_run_ends_or_goes_on_when_someone_stops_actors_at_any_result(kind: str, programs: Programs) -> None:
+def test_run_ends_or_goes_on_when_someone_stops_actors_at_any_result(
+    kind: str, stride: int, programs: Programs
+) -> None:
     """Whoever stops writer, supervisor, workers or every actor: the right list or an error that says what is safe."""
-    for one in attempts(programs, OUTSIDE, kind):
+    for one in attempts(programs, OUTSIDE, kind, 1 + beginning(stride), stride):
         one.check()
         if one.outputs is None:
             assert "RunStoppedError" in one.names, one

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from conftest import Programs, members, noted, wait_for, wait_until
+from conftest import Programs, beginning, members, noted, sampled, wait_for, wait_until
 from harness import Case
 
 BOUND = 3.0  # the contract says one second; the rest is for a busy machine
@@ -112,15 +112,25 @@ def _hit(case: Case, send: Callable[["subprocess.Popen[str]", int], None], numbe
     return f"{process.returncode} {out} {err}"
 
 
-@pytest.mark.parametrize("send", [_to_group, _to_parent], ids=["group", "parent"])
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize(
+    ("name", "send"),
+    [
+        *(pytest.param(name, _to_group, id=f"{name}-group") for name in SWEEPS),
+        pytest.param("sweep", _to_parent, id="sweep-parent"),
+        pytest.param("start", _to_parent, id="start-parent"),
+        *(
+            pytest.param(name, _to_parent, id=f"{name}-parent", marks=pytest.mark.nightly)
+            for name in ("bar", "iterator", "Chunker")
+        ),
+    ],
+)
 def test_run_is_safe_when_it_is_interrupted_at_a_random_moment(
     name: str, send: Callable[["subprocess.Popen[str]", int], None], programs: Programs
 ) -> None:
     """Ctrl-C, whatever is going on: KeyboardInterrupt, nothing lost, nothing left, and the next run goes on."""
     chance = _chance()
     case = _sweeps(programs, name)
-    for _ in range(2):
+    for _ in range(chance.randint(1, 2)):  # the first run, and half of the time one that resumes
         said = _hit(case, send, signal.SIGINT, chance.uniform(0, MOMENTS[name]))
         assert said.startswith(("0 interrupted", "0 complete", "0 late")), said
     case.finish()
@@ -131,7 +141,7 @@ def test_run_is_safe_when_it_is_interrupted_twice_at_a_random_moment(name: str, 
     """A second Ctrl-C may cut the clearing up short, but never the file, and leaves no process."""
     chance = _chance()
     case = _sweeps(programs, name)
-    for _ in range(2):
+    for _ in range(chance.randint(1, 2)):  # the first run, and half of the time one that resumes
         said = _hit(case, _twice, signal.SIGINT, chance.uniform(0, MOMENTS[name]))
         assert said.startswith(("0 interrupted", "0 complete", "0 late")), said
     case.finish()
@@ -145,7 +155,7 @@ def test_run_leaves_nothing_when_it_is_terminated_at_a_random_moment(
     """SIGTERM and a lost terminal end the program as the signal says; children go, reported results stay."""
     chance = _chance()
     case = _sweeps(programs, "sweep")
-    for _ in range(2):
+    for _ in range(chance.randint(1, 2)):  # the first run, and half of the time one that resumes
         said = _hit(case, send, number, chance.uniform(0, 0.25))
         assert said.startswith((f"-{number:d} ", "0 complete")), said
     case.finish()
@@ -258,7 +268,7 @@ def run(path):
         return chunker([[0], [1]])
 
 bad = []
-for at in itertools.count(1):
+for at in itertools.count(int(sys.argv[3]), int(sys.argv[4])):
     faulthandler.dump_traceback_later(20, exit=True)
     countdown, place = at, None
     try:
@@ -292,10 +302,14 @@ print(at, *bad, sep="\\n")
 """
 
 
+@sampled(3)
 @pytest.mark.parametrize("what", ["chunk", "Chunker", "second"])
-def test_run_leaves_no_actor_when_it_is_interrupted_at_any_line(what: str, programs: Programs) -> None:
+def test_run_leaves_no_actor_when_it_is_interrupted_at_any_line(
+    what: str, stride: int, programs: Programs
+) -> None:
     """Ctrl-C, or a second one, before any line of ours in the caller's thread: no actor and no lock stays."""
-    count, *bad = Case(programs, LINES, count=0).run(what).stdout.splitlines()
+    case = Case(programs, LINES, count=0)
+    count, *bad = case.run(what, 1 + beginning(stride), stride).stdout.splitlines()
     assert int(count) > 20  # what stops the actors runs in another thread
     assert not bad, "\n".join(bad)
 
