@@ -94,8 +94,15 @@ def expected_failures(sweep: Sweep, retries: int) -> set[int]:
     return set(sweep.bad) | (set() if retries else {RECOVERS})
 
 
-@pytest.mark.parametrize("retries", [0, 2])
-@pytest.mark.parametrize("policy", ["continue", "return"])
+@pytest.mark.parametrize(
+    ("policy", "retries"),
+    [
+        ("continue", 0),
+        ("return", 2),
+        pytest.param("continue", 2, marks=pytest.mark.nightly),
+        pytest.param("return", 0, marks=pytest.mark.nightly),
+    ],
+)
 def test_everything_else_runs_and_is_saved_when_calls_fail_in_every_way(
     sweep: Sweep, policy: str, retries: int
 ) -> None:

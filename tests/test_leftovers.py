@@ -79,13 +79,34 @@ ENDS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[BaseException] | 
 }
 
 
-@pytest.mark.parametrize("name", ENDS)
-@pytest.mark.parametrize("has_path", [True, False], ids=["saved", "unsaved"])
+UNSAVED = {"return", "failure", "deaths returned", "timeout", "interrupt in the middle", "unpicklable"}
+"""The ends that are looked at without a path in every run of the tests; the others are nightly."""
+
+
+@pytest.fixture(scope="module")
+def _warm() -> None:
+    """Load once what is loaded once: it is no leftover."""
+    for worker in (ProcessWorker, ThreadWorker):
+        chunk(abs, [[1]], worker=worker, progress_bar=False)
+
+
+@pytest.mark.usefixtures("_warm")
+@pytest.mark.parametrize(
+    ("name", "has_path"),
+    [
+        *(pytest.param(name, True, id=f"saved-{name}") for name in ENDS),
+        *(pytest.param(name, False, id=f"unsaved-{name}") for name in ENDS if name in UNSAVED),
+        *(
+            pytest.param(name, False, id=f"unsaved-{name}", marks=pytest.mark.nightly)
+            for name in ENDS
+            if name not in UNSAVED
+        ),
+    ],
+)
 def test_run_leaves_nothing_behind(name: str, has_path: bool, folder: Path) -> None:
     """However a run ends, no process, thread, actor, descriptor, lock or temporary file of it is left."""
     func, options, error = ENDS[name]
     path = folder / "c.pkl" if has_path else None
-    chunk(abs, [[1]], worker=options.get("worker", ProcessWorker))  # what is loaded once is no leftover
     gc.collect()
     before = _state(folder)
 
