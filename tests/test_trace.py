@@ -55,8 +55,8 @@ def test_checkpoint_tells_when_and_where_each_call_ran(
     for (ended, _), started, seconds in zip(outputs, checkpoint.started, checkpoint.seconds, strict=True):
         assert started is not None
         assert seconds is not None
-        assert before <= started <= ended
-        assert started + seconds >= ended - 0.01
+        assert before <= started <= ended + 0.05  # of a short call it is told from those before it
+        assert started + seconds >= ended - 0.05
     assert set(checkpoint.workers) == {0, 1}
     assert checkpoint.workers[0] != checkpoint.workers[1]
     if worker is not ThreadWorker:
