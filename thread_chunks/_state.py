@@ -86,7 +86,10 @@ class RunState:
 
     @property
     def started(self) -> list[float | None]:
-        """When each call was started, in seconds since 1970; ``None`` for what is missing or not known."""
+        """When each call was started, in seconds since 1970; ``None`` for what is missing or not known.
+
+        That of a call of less than 25 ms is told from those before it, and good to a few milliseconds.
+        """
         return self._traces.known(0, self.completed)
 
     @property
