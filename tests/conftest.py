@@ -217,6 +217,19 @@ class Programs:
                     stream.close()
 
 
+# --- what must not be unpickled -----------------------------------------------------------
+
+
+class Trap:
+    """Leaves a trace, a folder, when it is unpickled."""
+
+    def __init__(self, trace: str | Path) -> None:
+        self.trace = str(trace)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.makedirs, (self.trace, 0o777, True)
+
+
 # --- sweeps -------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Programs, note, noted, wait_until
+from conftest import Programs, Trap, note, noted, wait_until
 from matplotlib.figure import Figure
 from test_compatibility import old_file
 
@@ -34,16 +34,6 @@ KEYS = {
     "path", "bytes", "function", "calls", "done", "failed", "missing", "state", "holder", "seconds",
     "seconds_left", "peak_memory", "started", "last_result", "failures", "damages", "notes",
 }  # fmt: skip
-
-
-class Trap:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self._trace = str(trace)
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (self._trace,)
 
 
 @pytest.fixture

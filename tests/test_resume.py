@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Programs, note, noted, wait_for, wait_until
+from conftest import Programs, Trap, note, noted, wait_for, wait_until
 
 from thread_chunks import (
     Checkpoint,
@@ -793,19 +793,9 @@ def test_run_leaves_a_file_alone_when_it_is_another_programs(kind: str, path: Pa
     assert noted(log) == []
 
 
-class _Trap:
-    """Leaves a trace when it is unpickled."""
-
-    def __init__(self, trace: str) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (self.trace,)
-
-
 def test_run_unpickles_nothing_of_a_file_that_is_not_ours(path: Path, tmp_path: Path) -> None:
     """Whether a file is ours is decided before anything in it is unpickled."""
-    path.write_bytes(pickle.dumps([_Trap(str(tmp_path / "trace")), "padding" * 50]))
+    path.write_bytes(pickle.dumps([Trap(str(tmp_path / "trace")), "padding" * 50]))
     with pytest.raises(NotACheckpointError):
         chunk(abs, [[1]], path=path)
     with pytest.raises(NotACheckpointError):

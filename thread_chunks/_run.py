@@ -35,7 +35,6 @@ from ._writer import CheckpointWriter
 from .errors import RunStoppedError
 from .messages import (
     CallFailed,
-    CheckpointClosed,
     CheckpointOpened,
     CheckWorkers,
     CloseCheckpoint,
@@ -121,7 +120,6 @@ class _Run:
         self._is_stream = is_stream
         self._has_ended = False
         self._is_stopped = False
-        self._closed: CheckpointClosed | None = None
         self._reason: BaseException | None = None
         self._func: Callable[..., Any] | None = None
         self._pickled: tuple[bytes, list[Any]] | None = None
@@ -295,11 +293,12 @@ class _Run:
 
     def _late_results(self) -> Iterator[Iterable[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
-        if self._closed is None:
+        closed = self._tally.closed
+        if closed is None:
             msg = "the CheckpointWriter was stopped before it handed the outputs over"
             raise RunStoppedError(msg) from self._reason
-        self.outputs = self._closed.outputs
-        for warning in self._closed.warnings:
+        self.outputs = closed.outputs
+        for warning in closed.warnings:
             warn(warning)
         if late := self._tally.late:
             yield self._report(late)
@@ -331,7 +330,7 @@ class _Run:
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
         if self._writer is not None and self._tally.is_open:  # else it may still be reading
             try:
-                self._closed = self._tally.closed = ask(self._writer, CloseCheckpoint())
+                self._tally.closed = ask(self._writer, CloseCheckpoint())
             except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
                 self._reason = error
         stopping += [

@@ -32,6 +32,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pykka
 
+from . import _wire
+
 WorkerRef: TypeAlias = "pykka.ActorRef[Any]"
 """The address of a worker actor."""
 
@@ -85,7 +87,7 @@ class Results(NamedTuple):
     """How long each took."""
     pickled: Pickled
     """The same as their worker pickled it."""
-    trace: tuple[float, int, int] = (0.0, 0, 0)
+    trace: tuple[float, int, int] = _wire.NO_TRACE
     """When the first was started, in seconds since 1970, the number of the worker, and the peak of its memory in
     KiB; zeros if not known."""
     size: int = 0

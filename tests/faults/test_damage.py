@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import beginning, note, noted, sampled
+from conftest import Trap, beginning, note, noted, sampled
 from disk import Disk
 from test_compatibility import HALF, old_file
 from test_compatibility import PARAMETERS as OLD_ROWS
@@ -320,16 +320,6 @@ def test_run_never_gives_a_wrong_value_when_several_stretches_are_overwritten(
         assert len(held) == 4 or texts or bytes(damaged) == data
         sweep.expect_completed(set(range(4)) - held)
         assert sweep.expect_held() == []
-
-
-class Trap:
-    """Leaves a trace when it is unpickled."""
-
-    def __init__(self, trace: str) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> Any:
-        return os.makedirs, (self.trace, 0o777, True)
 
 
 @sampled(5)

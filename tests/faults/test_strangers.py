@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Programs, note, noted
+from conftest import Programs, Trap, note, noted
 from disk import Disk
 
 import thread_chunks._log
@@ -42,16 +42,6 @@ pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
 STRANGER = 1234
 ROWS = [[n] for n in range(4)]
-
-
-class Trap:
-    """Leaves a trace when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self._trace = str(trace)
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (self._trace,)
 
 
 @pytest.fixture
