@@ -220,11 +220,11 @@ def test_start_writes_lines_when_stderr_is_a_log_file(log: Callable[[], str]) ->
 
 @contextmanager
 def terminal(
-    monkeypatch: pytest.MonkeyPatch, columns: int = 80
+    monkeypatch: pytest.MonkeyPatch, columns: int = 80, rows: int = 24
 ) -> Iterator[tuple[list[bytes], threading.Event]]:
     """Make stderr a terminal; what is written to it is collected until its end."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, columns))
+    termios.tcsetwinsize(theirs, (rows, columns))
     written: list[bytes] = []
     drawn = threading.Event()
 
@@ -287,6 +287,21 @@ def test_bar_fits_into_any_terminal(columns: int, monkeypatch: pytest.MonkeyPatc
     states = re.split(r"[\r\n]+", b"".join(written).decode())
     assert columns < 40 or any("5/10 calls" in state for state in states)
     assert columns < 10 or all(len(state) < columns for state in states)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(0, 0), (90, 0), (0, 24)])
+def test_bar_is_drawn_on_a_terminal_that_does_not_tell_its_size(
+    columns: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terminals that programs make, as `script` and some containers do, have no size: the usual one is taken."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with terminal(monkeypatch, columns, rows) as (written, _):
+        bar = live(Pace("f", 10, 2))
+        bar.saved(3, 1.0)
+        bar.close()
+    states = re.split(r"[\r\n]+", b"".join(written).decode())
+    assert any("5/10 calls" in state for state in states)
+    assert all(len(state) < (columns or 80) for state in states)
 
 
 def test_bar_is_live_in_a_notebook(log: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,13 @@ writes above the bar what calls printed. This room knows how to draw with tqdm. 
 there is to say is known to `_pace`.
 """
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 from . import config
 from ._late import imported
@@ -91,7 +94,7 @@ class Bar:
     def _made(self) -> Any:
         pace = self._pace
         # A notebook has a place of its own for a bar, which tqdm finds.
-        where = {"file": self._terminal, "dynamic_ncols": True} if self._terminal else {}
+        where = {"file": self._terminal, **_shape(self._terminal)} if self._terminal else {}
         kind = _bar_class(pace)
         name = pace.name if len(pace.name) <= _NAME else f"{pace.name[: _NAME - 3]}..."
         return kind(desc=name, total=pace.total, initial=pace.done, bar_format=_FORMAT, **where)
@@ -99,6 +102,17 @@ class Bar:
     def _wipe(self) -> None:
         if self._bar is not None and self._terminal is not None and not self._is_closed:
             self._bar.fp.write(f"\r{' ' * ((self._bar.ncols or 1) - 1)}\r")
+
+
+def _shape(screen: TextIO) -> dict[str, Any]:
+    """Tell tqdm how large a terminal is: it asks the terminal itself, and draws nothing on one that does not say."""
+    columns, rows = 0, 0
+    with suppress(OSError, ValueError):  # it may be gone
+        columns, rows = os.get_terminal_size(screen.fileno())
+    if columns and rows:
+        return {"dynamic_ncols": True}
+    usual = shutil.get_terminal_size()  # what $COLUMNS and $LINES say, or 80 times 24
+    return {"ncols": columns or usual.columns, "nrows": rows or usual.lines}
 
 
 def _bar_class(pace: Pace) -> type[Any]:
