@@ -29,7 +29,7 @@ FLOORS = [
         "_reader",
     },
     {"_bytecode", "_difference", "_format", "_sections", "_relay", "_trace"},
-    {"_identity", "_log", "_streams"},
+    {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},
     {"_frame"},

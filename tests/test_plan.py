@@ -565,8 +565,8 @@ def test_plan_counts_the_bytes_of_results_that_wait() -> None:
 def test_plan_ends_with_the_reason_when_no_worker_can_be_started() -> None:
     """If the last worker leaves because of an error, the run ends with that error as its cause."""
     plan, _ = begun(3, "ab")
-    assert ends(plan.worker_stopped("a", KILLED)) == []
-    (error,) = ends(plan.worker_stopped("b", KILLED))
+    assert ends(plan.worker_stopped("a", error=KILLED)) == []
+    (error,) = ends(plan.worker_stopped("b", error=KILLED))
     assert isinstance(error, RunStoppedError)
     assert error.__cause__ is KILLED
     assert str(KILLED) in str(error)

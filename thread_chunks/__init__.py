@@ -24,6 +24,7 @@ from .errors import (
     ThreadChunksError,
     WorkerDiedError,
 )
+from .executor_worker import ExecutorWorker
 from .process_worker import ProcessWorker
 from .worker import ThreadWorker, Worker
 
@@ -43,6 +44,7 @@ __all__ = [
     "CheckpointVersionError",
     "CheckpointWarning",
     "Chunker",
+    "ExecutorWorker",
     "Failure",
     "FunctionChangedWarning",
     "NotACheckpointError",

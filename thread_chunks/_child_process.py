@@ -8,7 +8,6 @@ wait at once. Who asks, and what is done about a death, is not known here.
 import contextlib
 import fcntl
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -17,13 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _child, _outcome, _wire, config
+from . import _child, _wire, config
 from ._by_value import dump
 from ._late import imported
 from ._outbox import DONE
-from ._trace import traced
-from .errors import CallTimeoutError, RemoteError, RemoteTraceback, WorkerDiedError
-from .messages import NOT_PICKLED, FailedCall, Outcome, Pickled, Results
+from ._received import rebuilt, results
+from .errors import CallTimeoutError, WorkerDiedError
+from .messages import FailedCall, Outcome
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -164,7 +163,7 @@ class ChildProcess:
             for kind, *content in items[:-1] if is_last else items:
                 if kind == "results":
                     count = len(content[0]) // _wire.COLUMN_BYTES
-                    outcomes += _results(indices[ended : ended + count], *content, durable=durable)
+                    outcomes += results(indices[ended : ended + count], *content, durable=durable)
                     moved += sum(map(_wire.size, (content[2], *content[3])))
                     ended += count
                 elif kind == "failed":
@@ -173,7 +172,7 @@ class ChildProcess:
                 elif kind == "returned":
                     returned += tuple(content[0])
                 else:
-                    unreadable = UnreadableError(_rebuild(*content[0]))
+                    unreadable = UnreadableError(rebuilt(*content[0]))
             if unreadable is None:
                 yield tuple(outcomes), is_last, returned, moved
         self._set_deadline(None)
@@ -232,7 +231,7 @@ class ChildProcess:
             _, error = replies[-1]
         if error is not None:
             self._func = None
-            raise UnreadableError(_rebuild(*error))
+            raise UnreadableError(rebuilt(*error))
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
@@ -275,37 +274,7 @@ class ChildProcess:
 
     def _failed_call(self, index: int, description: tuple[Any, ...]) -> FailedCall:
         self.is_exhausted |= description[-1]
-        return FailedCall(index, _rebuild(*description), description[2])
-
-
-def _results(
-    indices: Sequence[int],
-    columns: bytes,
-    trace: tuple[float, int, int],
-    body: Any,
-    buffers: Sequence[Any],
-    *,
-    durable: bool,
-) -> Iterator[Outcome]:
-    """Unpickle a group of results; one that cannot be unpickled fails its call, and no other."""
-    found, seconds, sizes, checksums = _wire.unpack(columns)
-    assert (found[0], found[-1]) == (indices[0], indices[-1])
-    pickles = [body] if len(found) == 1 else _wire.parts(body, sizes)
-    try:
-        outputs = [pickle.loads(body, buffers=buffers)] if buffers else list(map(pickle.loads, pickles))
-    except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-        if len(found) == 1:
-            yield FailedCall(indices[0], *_unreadable_result(error))
-            return
-        traces = zip(*traced(trace, seconds), strict=True)
-        for index, taken, pickled, checksum, here in zip(
-            found, seconds, pickles, checksums, traces, strict=True
-        ):
-            alone = _wire.pack((index,), (taken,), (len(pickled),), (checksum,))
-            yield from _results((index,), alone, here, pickled, (), durable=durable)
-        return
-    kept = Pickled(columns, body, buffers) if durable else NOT_PICKLED
-    yield Results(indices, outputs, seconds, kept, trace, sum(map(_wire.size, (body, *buffers))))
+        return FailedCall(index, rebuilt(*description), description[2])
 
 
 def _start(
@@ -367,28 +336,6 @@ def _chunk(indices: Sequence[int], rows: tuple[int, Sequence[Any]]) -> tuple[Any
     if len(indices) == 1 or (width and _wire.kinds(values) <= _wire.PLAIN):
         return "chunk", *_wire.out_of_band(*_pickled((indices, rows)))
     return "rows", indices, [_wire.out_of_band(*_pickled(row)) for row in _wire.unflat(*rows)]
-
-
-def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:
-    name, message, text = _outcome.describe(error)
-    return (
-        RemoteError(f"the result of the call cannot be unpickled: {name}: {message}", name),
-        str(text),
-    )
-
-
-def _rebuild(name: str, message: str, text: str, pickled: bytes | None, _: bool) -> BaseException:
-    """Make the exception of a call again, or a stand-in with its name and message."""
-    exception: BaseException | None = None
-    if pickled is not None:
-        with contextlib.suppress(BaseException):  # unpickling runs the user's code
-            loaded = pickle.loads(pickled)
-            exception = loaded if isinstance(loaded, BaseException) else None
-    if exception is None:
-        exception = RemoteError(f"{name}: {message}", name)
-    # Not by an assignment: the user's class may refuse attributes.
-    BaseException.__setattr__(exception, "__cause__", RemoteTraceback(text))
-    return exception
 
 
 def _describe_exit(code: int) -> str:

@@ -91,13 +91,13 @@ class Options:
         for kind in kinds:
             if self.timeout is not None and not kind.can_kill:
                 msg = (
-                    f"timeout= needs workers whose calls can be killed, and a {kind.__name__} cannot: "
+                    f"timeout= needs workers whose calls can be killed, and those of {kind.__name__} cannot: "
                     "leave timeout out, or use worker=ProcessWorker"
                 )
                 raise ValueError(msg)
             if self.max_memory is not None and not kind.can_measure:
                 msg = (
-                    f"max_memory= needs workers with processes of their own, and a {kind.__name__} has none: "
+                    f"max_memory= needs workers with processes of their own, and {kind.__name__} has none: "
                     "leave max_memory out, or use worker=ProcessWorker"
                 )
                 raise ValueError(msg)
@@ -190,7 +190,11 @@ def sends_parameters(kinds: Iterable[type[Worker]]) -> bool:
     bool
         Whether one of them does.
     """
-    return any(kind.needs_pickle and kind.execute is ProcessWorker.execute for kind in kinds)
+    return any(kind.needs_pickle and _is_ours(kind.execute) for kind in kinds)
+
+
+def _is_ours(execute: Callable[..., Any]) -> bool:
+    return execute.__module__.partition(".")[0] == __package__
 
 
 def worker_class(kind: WorkerKind) -> type[Worker]:

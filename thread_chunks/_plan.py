@@ -175,7 +175,9 @@ class Plan:
             self._chunk_done(worker, chunk, chunk_bytes)
         return self._proceed(actions)
 
-    def worker_died(self, worker: WorkerId, error: Exception, now: float) -> list[Action]:
+    def worker_died(
+        self, worker: WorkerId, error: Exception, now: float, others: Sequence[WorkerId] = ()
+    ) -> list[Action]:
         """Answer the death of a worker's process: retry its calls alone, or give up.
 
         Parameters
@@ -186,15 +188,21 @@ class Plan:
             How it died.
         now
             The time in seconds, on any clock that only goes forward.
+        others
+            Workers that shared the process, and lost their calls with it.
         """
         actions: list[Action] = []
-        suspects = self._drop(worker)
-        self._set_idle(worker)
+        suspects = [index for each in (worker, *others) for index in self._drop(each)]
+        for each in (worker, *others):
+            self._set_idle(each)
         self._death_times.append(now)
         while self._death_times[0] < now - self.policy.restart.seconds:
             self._death_times.popleft()
-        if _is_killed(error):  # often for memory: then it needs more of that next time
-            self._neighbours.update(dict.fromkeys(suspects, len(self._running) // 2))
+        if _may_be_innocent(
+            error
+        ):  # there was too little memory, or a neighbour was to blame: have fewer next time
+            beside = len(self._running) + len(others)
+            self._neighbours.update(dict.fromkeys(suspects, beside // 2))
         if len(suspects) == 1:
             self._blame(suspects[0], error, actions)
         else:
@@ -203,14 +211,15 @@ class Plan:
             self._fail_run(_crash_loop(len(self._death_times), self.policy.restart, error))
         return self._proceed(actions)
 
-    def worker_stopped(self, worker: WorkerId, error: BaseException | None = None) -> list[Action]:
-        """Go on without a worker; with none left the run ends, because of `error` if there is one."""
-        self._suspects.extend(self._drop(worker))
-        self._idle.pop(worker, None)
+    def worker_stopped(self, *workers: WorkerId, error: BaseException | None = None) -> list[Action]:
+        """Go on without workers; with none left the run ends, because of `error` if there is one."""
         self._reason = error or self._reason
-        if worker not in self._gone:
-            self._gone.add(worker)
-            self.workers -= 1
+        for worker in workers:
+            self._suspects.extend(self._drop(worker))
+            self._idle.pop(worker, None)
+            if worker not in self._gone:
+                self._gone.add(worker)
+                self.workers -= 1
         if self.workers < 1 and not self._is_over and self._has_work():
             self._fail_run(_no_workers(self._reason))
         return self._proceed([])
@@ -256,7 +265,7 @@ class Plan:
     def _blame(self, index: int, error: Exception, actions: list[Action]) -> None:
         """A call died alone: it is to blame, and is tried again only so often."""
         self._deaths[index] += 1
-        has_neighbours = _is_killed(error) and bool(self._running)
+        has_neighbours = _may_be_innocent(error) and bool(self._running)
         if self._deaths[index] <= self.policy.restart.call_restarts or has_neighbours:
             self._suspects.append(index)
             return
@@ -356,8 +365,8 @@ class Plan:
         return max(1, int(min(limits)))
 
 
-def _is_killed(error: Exception) -> bool:
-    return isinstance(error, WorkerDiedError) and error.is_kill
+def _may_be_innocent(error: Exception) -> bool:
+    return isinstance(error, WorkerDiedError) and (error.is_kill or error.is_shared)
 
 
 def _no_workers(error: BaseException | None) -> RunStoppedError:

@@ -62,7 +62,8 @@ class Pool:
         assert self._kind is not None
         self._size = size
         self.actors = [actor for actor in self.actors if actor.is_alive()]
-        workers = [_new_worker(self._kind, self._func) for _ in range(size - len(self.actors))]
+        missing = -(-size // self.slots) - len(self.actors)
+        workers = [_new_worker(self._kind, self._func) for _ in range(missing)]
 
         def begin() -> None:
             for worker in workers:
@@ -128,6 +129,11 @@ class Pool:
     def size(self) -> int:
         """How many workers there are when none has ended."""
         return len(self.actors) if self._kind is None else self._size
+
+    @property
+    def slots(self) -> int:
+        """How many calls each worker runs at once."""
+        return 1 if self._kind is None else worker_class(self._kind).slots(max(1, self._size))
 
     @property
     def is_left_behind(self) -> bool:

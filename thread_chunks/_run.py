@@ -233,6 +233,7 @@ class _Run:
             durable=job.path is not None,
             grace=job.policy.restart.grace,
             is_paced=self._is_stream,
+            slots=self._pool.slots,
         )
         self._supervisor = Supervisor.start(
             crew, job.calls, opened.missing, opened.deadly, job.policy, self._events

@@ -8,7 +8,7 @@ again. It decides nothing itself.
 import logging
 import queue
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,7 @@ from .messages import (
     RunFinished,
     SaveFailed,
     SaveResults,
+    Slot,
     StartRun,
     StopRun,
     WorkerDied,
@@ -71,6 +72,8 @@ class Crew:
     is_paced : bool
         Whether the caller says when it took results, and no more are computed ahead of it than
         may wait to be saved.
+    slots : int
+        How many chunks each worker runs at once.
     """
 
     workers: Sequence[WorkerRef]
@@ -82,6 +85,7 @@ class Crew:
     durable: bool
     grace: float
     is_paced: bool = False
+    slots: int = 1
 
     def joined(self, supervisor: "pykka.ActorRef[Any]", number: int) -> JoinRun:
         """Return what a worker is told at the start."""
@@ -129,15 +133,16 @@ class Supervisor(Actor):
         self._crew = crew
         self._calls = calls
         self._workers = list(crew.workers[: len(missing)])
-        self._plan = Plan(missing, policy, len(self._workers), deadly)
+        self._slots = min(crew.slots, len(missing))
+        self._plan = Plan(missing, policy, len(self._workers) * self._slots, deadly)
         self._measures = policy.max_memory is not None
-        self._resident: dict[Hashable, Callable[[], int]] = {}
+        self._resident: dict[WorkerRef, Callable[[], int]] = {}
         self._stops_at_failure = policy.stop_at_failure
-        self._killers: dict[Hashable, Callable[[], None]] = {}
-        self._joining: set[Hashable] = set()
+        self._killers: dict[WorkerRef, Callable[[], None]] = {}
+        self._joining: set[WorkerRef] = set()
         self._events = events
 
-    def on_receive(self, message: Any) -> Any:
+    def on_receive(self, message: Any) -> Any:  # noqa: C901 - a line for each message
         """Turn a message into an event of the plan.
 
         Parameters
@@ -152,9 +157,9 @@ class Supervisor(Actor):
         """
         self._measure()
         match message:
-            case CallsFinished(worker, outcomes, is_last, returned, moved):
+            case CallsFinished(worker, outcomes, is_last, returned, moved, slot):
                 actions = self._plan.calls_finished(
-                    worker, outcomes, is_last=is_last, chunk_bytes=moved, returned=returned
+                    Slot(worker, slot), outcomes, is_last=is_last, chunk_bytes=moved, returned=returned
                 )
                 self._act(actions)
             case ResultsSaved() | SaveFailed() | ResultsTaken():
@@ -165,10 +170,12 @@ class Supervisor(Actor):
                 self._joining.add(worker)
             case WorkerReady(worker, takes_chunks):
                 self._joining.discard(worker)
-                self._act(self._plan.worker_ready(worker, takes_chunks=takes_chunks))
-            case WorkerDied(worker, error):
+                for place in self._slots_of(worker):
+                    self._act(self._plan.worker_ready(place, takes_chunks=takes_chunks))
+            case WorkerDied(worker, error, numbers):
                 log.warning("%s; its worker may start another", error)
-                self._act(self._plan.worker_died(worker, error, time.monotonic()))
+                first, *others = [Slot(worker, number) for number in numbers]
+                self._act(self._plan.worker_died(first, error, time.monotonic(), others))
             case WorkerStopped(worker, error):
                 self._lose(worker, error)
             case CheckWorkers():
@@ -192,15 +199,16 @@ class Supervisor(Actor):
     def _start_run(self) -> None:
         log.debug("%d calls for %d workers", len(self._plan.missing), len(self._workers))
         for number, worker in enumerate(tuple(self._workers)):
-            self._tell(worker, self._crew.joined(self.actor_ref, number))
+            self._tell(worker, self._crew.joined(self.actor_ref, number * self._slots))
         self._act(self._plan.start())
 
     def _stop_run(self, *, kill: bool) -> None:
         """Start nothing more; what runs is killed, or left to end by itself."""
         self._act(self._plan.stop())
-        for busy in {*self._plan.busy, *self._joining} if kill else ():
-            if busy in self._killers:
-                self._killers[busy]()
+        busy = {slot.worker for slot in self._plan.busy if isinstance(slot, Slot)}
+        for worker in busy | self._joining if kill else ():
+            if worker in self._killers:
+                self._killers[worker]()
         for worker in tuple(self._workers):
             self._tell(worker, LeaveRun(self.actor_ref))
 
@@ -223,7 +231,7 @@ class Supervisor(Actor):
         """Look how much memory the workers' processes hold, before the plan decides by it."""
         if not self._measures:
             return
-        resident = {worker: read() for worker, read in self._resident.items()}
+        resident = {Slot(worker): read() for worker, read in self._resident.items()}
         self._act(self._plan.memory_measured(resident))
 
     def _lose(self, worker: WorkerRef, error: BaseException | None = None) -> None:
@@ -231,7 +239,10 @@ class Supervisor(Actor):
             if error is not None:
                 log.warning("the run goes on without a worker: %s", error)
             self._workers.remove(worker)
-            self._act(self._plan.worker_stopped(worker, error))
+            self._act(self._plan.worker_stopped(*self._slots_of(worker), error=error))
+
+    def _slots_of(self, worker: WorkerRef) -> list[Slot]:
+        return [Slot(worker, number) for number in range(self._slots)]
 
     def _tell(self, worker: WorkerRef, message: Any) -> None:
         try:
@@ -239,10 +250,12 @@ class Supervisor(Actor):
         except pykka.ActorDeadError:
             self._lose(worker)
 
-    def _hand_out(self, worker: WorkerRef, indices: Sequence[int]) -> None:
+    def _hand_out(self, slot: Slot, indices: Sequence[int]) -> None:
         rows = self._calls.rows_of(indices)
-        chunk = RunChunk(self.actor_ref, indices, rows, config.lease_seconds, self._stops_at_failure)
-        self._tell(worker, chunk)
+        chunk = RunChunk(
+            self.actor_ref, indices, rows, config.lease_seconds, self._stops_at_failure, slot.number
+        )
+        self._tell(slot.worker, chunk)
 
     def _save(self, message: SaveResults) -> None:
         try:
@@ -255,8 +268,8 @@ class Supervisor(Actor):
         # A worker waits for calls, and nobody waits for the rest: that can be done while it runs them.
         for action in sorted(actions, key=lambda action: not isinstance(action, HandOut)):
             match action:
-                case HandOut(worker, indices):
-                    self._hand_out(worker, indices)  # type: ignore[arg-type]
+                case HandOut(slot, indices):
+                    self._hand_out(slot, indices)  # type: ignore[arg-type]
                 case Save(outcomes):
                     self._save(SaveResults(outcomes, self.actor_ref))
                 case GiveUp(failed):

@@ -36,6 +36,10 @@ chunk_bytes: int = 1 << 20
 """Bytes of pickled parameters and results that one chunk should hold: memory is
 what the user is short of, so large calls go out one by one."""
 
+function_bytes: int = 64 << 10
+"""Bytes of a pickled function up to which it travels with each call, where an engine could
+also be asked to keep it. To ask takes a round trip, and what is kept can be lost."""
+
 backlog_bytes: int = 64 << 20
 """Bytes of results that may wait to be saved before no further call starts: when the
 disk is slower than the calls, they wait for it, and memory stays bounded. Many groups

@@ -65,14 +65,17 @@ class WorkerDiedError(ThreadChunksError, RuntimeError):
         The parameters of that call.
     exit_code : int or None
         What the process ended with: negative numbers are signals.
+    is_shared : bool
+        Whether other calls may have run in the same process, so that one of them may be to blame.
     """
 
     index: int | None = None
     parameters: Any = None
 
-    def __init__(self, message: str, exit_code: int | None = None) -> None:
+    def __init__(self, message: str, exit_code: int | None = None, *, is_shared: bool = False) -> None:
         super().__init__(message, exit_code)
         self.exit_code = exit_code
+        self.is_shared = is_shared
 
     @property
     def is_kill(self) -> bool:

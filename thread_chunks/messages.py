@@ -26,6 +26,7 @@ nothing of who sends it or why.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -36,6 +37,15 @@ from . import _wire
 
 WorkerRef: TypeAlias = "pykka.ActorRef[Any]"
 """The address of a worker actor."""
+
+
+class Slot(NamedTuple):
+    """A place of a worker in which one chunk runs at a time. Most workers have one."""
+
+    worker: WorkerRef
+    """Whose."""
+    number: int = 0
+    """Which of its places, from 0 on."""
 
 
 class Call(NamedTuple):
@@ -187,7 +197,7 @@ class JoinRun:
     grace: float = 2.0
     """Seconds that a child which was told to stop has to end by itself before it is killed."""
     number: int = 0
-    """The number of the worker in this run, from 0 on."""
+    """The number of the worker's first slot in this run; those of all workers are counted from 0 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +228,8 @@ class RunChunk:
     """Seconds after which the calls that are not started yet are handed back."""
     stops_at_failure: bool
     """Whether no further call of the chunk is started once one raised."""
+    slot: int = 0
+    """In which of the worker's slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +268,8 @@ class CallsFinished:
     """Calls of the chunk that the worker hands back unstarted, because one of them takes long."""
     chunk_bytes: int = 0
     """With the last outcomes: bytes of pickled parameters and results that the chunk moved."""
+    slot: int = 0
+    """In which of the worker's slots they ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +280,8 @@ class WorkerDied:
     """Whose process."""
     error: Exception
     """How it died."""
+    slots: tuple[int, ...] = (0,)
+    """The slots whose chunks ended with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +292,24 @@ class WorkerStopped:
     """Who."""
     error: BaseException | None = None
     """Why, if not because it was told to."""
+
+
+# --- a worker's notes to itself -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """What an executor was given is done, in whatever way."""
+
+    slot: int
+    """Which slot waits for it."""
+    future: Future[Any]
+    """How it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLost:
+    """Report the calls that an executor lost, behind everything it had told before: those lost together at once."""
 
 
 # --- caller and supervisor to the checkpoint writer, and back -----------------

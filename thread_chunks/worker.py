@@ -157,6 +157,22 @@ class Worker(Actor):
         """
         return self._func
 
+    @classmethod
+    def slots(cls, size: int) -> int:
+        """Return how many of so many calls at once one worker takes; here that is one.
+
+        Parameters
+        ----------
+        size
+            The ``chunk_size`` of the run.
+
+        Returns
+        -------
+        int
+            From 1 to `size`.
+        """
+        return 1
+
     # --- the actor ---------------------------------------------------------------
 
     def on_receive(self, message: Any) -> Any:
@@ -257,16 +273,9 @@ class Worker(Actor):
             return failed_call(call.index, error)
         seconds = time.perf_counter() - start
         trace = started, 0 if self._run is None else self._run.number, self._peak
-        if self._run is None or not self._run.durable:
-            return Results((call.index,), [output], (seconds,), NOT_PICKLED, trace, _size(output))
-        try:
-            main, buffers = _wire.dump(output)
-        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
-            return failed_call(call.index, _outcome.unpicklable(error))
-        copies = list(map(bytearray, buffers))  # the next call may write into the same memory
-        pickled = Pickled(_wire.single(call.index, seconds, main, copies), main, copies)
-        size = sum(map(_wire.size, (main, *copies)))
-        return Results((call.index,), [output], (seconds,), pickled, trace, size)
+        return returned(
+            call.index, output, seconds, trace, durable=self._run is not None and self._run.durable
+        )
 
 
 class ThreadWorker(Worker):
@@ -302,6 +311,32 @@ def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:
     """Tell a supervisor; if it is gone, nobody needs to know."""
     with suppress(pykka.ActorDeadError):
         supervisor.tell(fact)
+
+
+def run_here(func: Callable[..., Any], call: Call, number: int, durable: bool) -> Outcome:
+    """Run one call in this thread; whatever comes out of it, an exit included, is its outcome."""
+    started, start = time.time(), time.perf_counter()
+    try:
+        output = func(*call.args, **call.kwargs)
+    except BaseException as error:  # noqa: BLE001 - an exit in f is f's failure, not ours
+        return failed_call(call.index, error)
+    return returned(call.index, output, time.perf_counter() - start, (started, number, 0), durable=durable)
+
+
+def returned(
+    index: int, output: Any, seconds: float, trace: tuple[float, int, int], *, durable: bool
+) -> Outcome:
+    """Wrap what a call returned in this process, pickled if it will be saved."""
+    if not durable:
+        return Results((index,), [output], (seconds,), NOT_PICKLED, trace, _size(output))
+    try:
+        main, buffers = _wire.dump(output)
+    except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+        return failed_call(index, _outcome.unpicklable(error))
+    copies = list(map(bytearray, buffers))  # the next call may write into the same memory
+    pickled = Pickled(_wire.single(index, seconds, main, copies), main, copies)
+    size = sum(map(_wire.size, (main, *copies)))
+    return Results((index,), [output], (seconds,), pickled, trace, size)
 
 
 def failed_call(index: int, error: BaseException) -> FailedCall:

@@ -19,7 +19,7 @@ from contender import add
 from facts import facts
 from race import DISK
 
-from thread_chunks import _by_value, _child, _child_process, _outbox, _wire
+from thread_chunks import _by_value, _child, _outbox, _received, _wire
 from thread_chunks._format import About
 from thread_chunks._identity import fingerprint, identify, plain_form
 from thread_chunks._log import Log
@@ -93,7 +93,7 @@ def results(chunk: range, message: list[Any]) -> Results:
     columns, trace, body, _ = next(
         item[1:] for item in message if item is not _outbox.DONE and item[0] == "results"
     )
-    (made,) = _child_process._results(chunk, columns, trace, bytes(body), (), durable=True)
+    (made,) = _received.results(chunk, columns, trace, bytes(body), (), durable=True)
     assert isinstance(made, Results)
     return made
 

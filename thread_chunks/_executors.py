@@ -1,0 +1,174 @@
+"""How executors differ: what each is asked, and how the function gets to where its calls run.
+
+One rule: everything here is said in the words of `concurrent.futures.Executor`, and what one
+kind of executor needs beyond that is a subclass here, found without importing the engine. This
+room runs in the worker's thread and knows nothing of runs.
+"""
+
+import concurrent.futures
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, TypeAlias
+
+from . import _engine, config
+from ._by_value import dump
+from ._parameters import shown
+from .messages import Call, Outcome
+from .worker import run_here
+
+Source: TypeAlias = "Executor | Callable[[], Executor]"
+"""An executor, or what makes one."""
+
+
+class Engine:
+    """An executor that pickles what it is given.
+
+    Parameters
+    ----------
+    executor
+        It.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+
+    def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
+        """Return what stands for a function in each call; blocks where that takes the network.
+
+        Parameters
+        ----------
+        func
+            The function.
+        pickled
+            The same, pickled; ``None`` if that is still to be done.
+        """
+        return _engine.Shipped.of(dump_function(func) if pickled is None else pickled)
+
+    def pack(self, call: Call) -> Any:
+        """Make one call ready to travel; raises whatever pickling its arguments raises."""
+        main, buffers = dump(call.kwargs or call.args)
+        return call.index, (main, tuple(map(bytearray, buffers)))
+
+    def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Any]":
+        """Hand one call over, and do not wait for it.
+
+        Parameters
+        ----------
+        function
+            What `ship` returned.
+        packed
+            What `pack` returned.
+        slot
+            The number that its trace names as the worker.
+        durable
+            Whether the result will be saved.
+
+        Returns
+        -------
+        Future
+            Of an outcome, or of what `_engine.run` returns.
+        """
+        return self._submit(_engine.run, function, *packed, slot)
+
+    def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
+        return self.executor.submit(run, *args)
+
+    def close(self, *, is_idle: bool) -> None:
+        """Shut an executor down that was made here; waits for its end only where nothing runs."""
+        if is_idle:
+            self.executor.shutdown()
+            return
+        try:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+        except TypeError:  # Dask's has no such argument, and cancels then by itself
+            self.executor.shutdown(wait=False)
+
+
+class ThreadEngine(Engine):
+    """Threads of this process: nothing is pickled on the way, so calls share what the script holds."""
+
+    def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
+        """Return the function."""
+        return func
+
+    def pack(self, call: Call) -> Any:
+        """Return the call."""
+        return call
+
+    def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Outcome]":
+        """Hand one call over."""
+        return self.executor.submit(run_here, function, packed, slot, durable)
+
+
+class DaskEngine(Engine):
+    """Dask's executor.
+
+    It takes equal calls of one function for one call, unless told that they are not pure. And
+    its workers pass on to each other what was scattered to them, so a large function goes to
+    each of them once, and not with every call.
+    """
+
+    def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
+        """Scatter a large function; blocks until the workers have it."""
+        function = super().ship(func, pickled)
+        if function.size <= config.function_bytes:
+            return function
+        try:
+            return self.executor._client.scatter(function, broadcast=True, hash=False)  # type: ignore[attr-defined]  # noqa: SLF001
+        except TimeoutError:  # there is no worker yet; so it travels with each call
+            return function
+
+    def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
+        return self.executor.submit(run, *args, pure=False)
+
+
+def engine_for(executor: Executor) -> Engine:
+    """Return what knows the ways of an executor."""
+    others = getattr(concurrent.futures, "InterpreterPoolExecutor", ())
+    if isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not isinstance(executor, others):
+        return ThreadEngine(executor)
+    if type(executor).__module__.partition(".")[0] == "distributed":
+        return DaskEngine(executor)
+    return Engine(executor)
+
+
+def check_source(source: object) -> None:
+    """Refuse what is neither an executor nor makes one.
+
+    Raises
+    ------
+    TypeError
+        With the fix.
+    """
+    if isinstance(source, Executor):
+        return
+    if isinstance(source, type) and issubclass(source, Executor):
+        return
+    fix = "pass an executor, such as client.get_executor() of a Dask client, or a function that makes one"
+    if hasattr(source, "get_executor"):
+        fix = "pass its executor: ExecutorWorker.on(client.get_executor())"
+    elif callable(source) and not isinstance(source, type):
+        return
+    msg = f"ExecutorWorker.on() needs a concurrent.futures.Executor, not {shown(source)}: {fix}"
+    raise TypeError(msg)
+
+
+def made(source: Callable[[], Executor]) -> Executor:
+    """Make an executor.
+
+    Raises
+    ------
+    TypeError
+        If that is none.
+    """
+    executor = source()
+    if not isinstance(executor, Executor):
+        msg = f"{shown(source)} returned {shown(executor)}, and not a concurrent.futures.Executor"
+        raise TypeError(msg)
+    return executor
+
+
+def dump_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
+    """Pickle a function for another process."""
+    main, buffers = dump(func)
+    return main, list(map(bytearray, buffers))

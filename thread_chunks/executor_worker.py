@@ -1,0 +1,348 @@
+"""The executor worker: one actor that keeps many calls going on somebody else's engine.
+
+One rule: it waits for nothing. It submits a call, and the end of its future comes back as a
+message like any other; so one thread is enough for ten thousand calls. (An override of
+`execute` waits, and then each worker takes one call at a time.) What kinds of executors there
+are is known to `_executors`, what runs at their other end is `_engine`.
+"""
+
+import concurrent.futures
+import functools
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import suppress
+from typing import Any, ClassVar, Self
+
+import pykka
+
+from . import _wire, config
+from ._executors import Engine, Source, check_source, engine_for, made
+from ._received import rebuilt, results
+from .errors import RunStoppedError, WorkerDiedError
+from .messages import (
+    Call,
+    CallEnded,
+    CallsFinished,
+    FailedCall,
+    GetReady,
+    JoinRun,
+    LeaveRun,
+    Outcome,
+    ReportLost,
+    Results,
+    RunChunk,
+    WorkerDied,
+    WorkerJoined,
+    WorkerStopped,
+)
+from .worker import Worker, failed_call
+
+__all__ = ["ExecutorWorker"]
+
+_ADVICE = (
+    "Make the same call again with another executor, or give ExecutorWorker.on() a function that makes one: "
+    "then a new one is made"
+)
+
+
+class ExecutorWorker(Worker):
+    """Run calls on any `concurrent.futures.Executor`: Dask, MPI, Slurm, or a pool of this machine.
+
+    The supervisor, the writer and the checkpoint stay where the script runs, and so does every
+    promise about saved results. `chunk_size` calls are in flight at once; how many of them run
+    at the same time is up to the executor. One worker takes all of them: it never waits for one.
+
+    An override of `execute` runs in the worker's thread in the script's process, and its
+    ``super().execute(...)`` blocks until the executor ran the call. Then each worker takes one
+    call at a time, and there are `chunk_size` of them.
+
+    thread-chunks must be installed where the executor runs its calls.
+
+    Parameters
+    ----------
+    func : callable, optional
+        The function to run until a run brings another.
+    executor : Executor or callable
+        An executor, which is left open; or what makes one, such as a class: then it is made when
+        it is first needed, again after it broke, and shut down with the worker.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from thread_chunks import chunk
+    >>> with ThreadPoolExecutor(4) as executor:
+    ...     chunk(abs, [[-1], [2]], progress_bar=False, worker=ExecutorWorker.on(executor))
+    [1, 2]
+    """
+
+    needs_pickle: ClassVar[bool] = True
+
+    def __init__(self, func: Callable[..., Any] | None = None, *, executor: Source) -> None:
+        super().__init__(func)
+        check_source(executor)
+        self._source = executor
+        self._engine: Engine | None = None
+        self._shipped: tuple[Any, Any] | None = None
+        self._futures: dict[int, tuple[int, Future[Any]]] = {}
+        self._lost: dict[int, BaseException] = {}
+        self._is_broken = False
+        self._is_killed = False
+
+    @classmethod
+    def on(cls, executor: Source) -> "functools.partial[Self]":
+        """Choose the executor; for the ``worker`` of `chunk` and `Chunker`.
+
+        Parameters
+        ----------
+        executor
+            An executor, which is left open; or a class or function without arguments that makes
+            one, which is then shut down at the end, and made anew after it broke.
+
+        Returns
+        -------
+        functools.partial
+            ``worker=ExecutorWorker.on(executor)``.
+
+        Raises
+        ------
+        TypeError
+            If it is neither.
+        """
+        check_source(executor)
+        return functools.partial(cls, executor=executor)
+
+    @classmethod
+    def slots(cls, size: int) -> int:
+        """Return how many of so many calls at once one worker takes: all, unless `execute` is overridden.
+
+        Parameters
+        ----------
+        size
+            The ``chunk_size`` of the run.
+
+        Returns
+        -------
+        int
+            `size` or 1.
+        """
+        return size if cls.execute is ExecutorWorker.execute else 1
+
+    def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Have the executor run one call, and return its result.
+
+        Blocks the worker's thread until the call ended.
+
+        Parameters
+        ----------
+        func
+            The function.
+        *args, **kwargs
+            The arguments of the call.
+
+        Returns
+        -------
+        Any
+            What the call returned.
+
+        Raises
+        ------
+        WorkerDiedError
+            If the executor lost the call.
+        BaseException
+            Whatever the call raised.
+        """
+        packed = self._opened().pack(Call(0, args, kwargs))
+        try:
+            future = self._submit(func, packed, 0, durable=False)
+            while not self._is_killed and not future.done():
+                concurrent.futures.wait((future,), timeout=config.heartbeat_seconds)
+            future.cancel()
+            value = future.result()
+        except Exception as error:
+            self._is_broken |= isinstance(error, BrokenExecutor)
+            self._death = _loss(error)
+            raise self._death from error
+        outcome = _outcome(0, value, durable=False)
+        if isinstance(outcome, FailedCall):
+            raise outcome.exception
+        return outcome.outputs[0]
+
+    # --- the actor ---------------------------------------------------------------
+
+    def on_receive(self, message: Any) -> Any:
+        """Obey the supervisor, and take what the executor is done with.
+
+        Parameters
+        ----------
+        message
+            One of `thread_chunks.messages`.
+
+        Returns
+        -------
+        Any
+            As `Worker.on_receive`.
+        """
+        match message:
+            case CallEnded(slot, future):
+                self._take(slot, future)
+            case ReportLost():
+                self._report_lost()
+            case LeaveRun(supervisor) if self._is_in_run_of(supervisor):
+                self._cancel()
+                return super().on_receive(message)
+            case _:
+                return super().on_receive(message)
+        return None
+
+    def on_stop(self) -> None:
+        """Cancel what is still in flight, shut down what was made here, and report."""
+        is_idle = not self._futures
+        self._cancel()
+        self._close(is_idle=is_idle)
+        super().on_stop()
+
+    def _get_ready(self, message: GetReady) -> None:
+        with suppress(Exception):  # whoever joins the run next will see
+            self._opened()
+
+    def _join(self, message: JoinRun) -> None:
+        self._is_killed = False
+        self._run = message
+        self._report(WorkerJoined(self.actor_ref, self._kill, lambda: 0))
+        self._opened()
+        super()._join(message)
+
+    def _kill(self) -> None:
+        """Stop waiting in `execute`; called in the supervisor's thread."""
+        self._is_killed = True
+
+    @property
+    def _is_owner(self) -> bool:
+        return not isinstance(self._source, Executor)
+
+    def _opened(self) -> Engine:
+        """Return the engine; make one where that is ours to do, and none is left."""
+        if self._is_broken and self._is_owner:
+            self._close(is_idle=False)
+        if self._engine is None:
+            source = self._source
+            self._engine = engine_for(source if isinstance(source, Executor) else made(source))
+            self._shipped, self._is_broken = None, False
+        return self._engine
+
+    def _close(self, *, is_idle: bool) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None and self._is_owner:
+            engine.close(is_idle=is_idle)
+
+    def _cancel(self) -> None:
+        futures, self._futures = self._futures, {}
+        for _, future in futures.values():
+            future.cancel()
+
+    # --- calls, out and back ------------------------------------------------------
+
+    def _run_chunk(self, chunk: RunChunk) -> None:
+        """Submit the call, and do not wait; or run it through an `execute` of the user's."""
+        run, func = self._run, self._func
+        if self.slots(2) == 1 or run is None or func is None:
+            super()._run_chunk(chunk)
+            return
+        (index,), (row,) = chunk.indices, _wire.unflat(*chunk.rows)
+        try:
+            packed = self._opened().pack(Call.of(index, row))
+        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+            self._report(
+                CallsFinished(self.actor_ref, (failed_call(index, error),), is_last=True, slot=chunk.slot)
+            )
+            return
+        try:
+            future = self._submit(func, packed, run.number + chunk.slot, durable=run.durable)
+        except Exception as error:  # noqa: BLE001 - executors refuse in many ways: shut down, closed, broken
+            self._is_broken = True
+            self._lose(chunk.slot, error)
+            return
+        self._futures[chunk.slot] = index, future
+        future.add_done_callback(functools.partial(self._tell_ended, chunk.slot))
+
+    def _submit(self, func: Callable[..., Any], packed: Any, slot: int, *, durable: bool) -> "Future[Any]":
+        """Hand a call to the executor; the function is made ready for the journey once."""
+        engine = self._opened()
+        if self._shipped is None or self._shipped[0] is not func:
+            run = self._run
+            pickled = run.pickled if run is not None and func is run.func else None
+            self._shipped = func, engine.ship(func, pickled)
+        return engine.submit(self._shipped[1], packed, slot, durable=durable)
+
+    def _tell_ended(self, slot: int, future: "Future[Any]") -> None:
+        """Pass on that a call ended; in whichever thread the executor says so."""
+        with suppress(pykka.ActorDeadError):
+            self.actor_ref.tell(CallEnded(slot, future))
+
+    def _take(self, slot: int, future: "Future[Any]") -> None:
+        """Hand back how a call ended, unless it is of a run that is over."""
+        index, current = self._futures.get(slot, (0, None))
+        if future is not current or self._run is None:
+            return
+        del self._futures[slot]
+        error = CancelledError("it was cancelled") if future.cancelled() else future.exception()
+        if error is not None:
+            self._is_broken |= isinstance(error, BrokenExecutor)
+            self._lose(slot, error)
+            return
+        outcome = _outcome(index, future.result(), durable=self._run.durable)
+        self._report(CallsFinished(self.actor_ref, (outcome,), is_last=True, slot=slot))
+
+    def _lose(self, slot: int, error: BaseException) -> None:
+        if not self._lost:
+            self.actor_ref.tell(ReportLost())
+        self._lost[slot] = error
+
+    def _report_lost(self) -> None:
+        """Report what was lost: with a broken executor that is all, and without it those lost together."""
+        lost, self._lost = self._lost, {}
+        if self._run is None or not lost:
+            return
+        self._shipped = None  # where it was kept may be lost, too
+        error = next(iter(lost.values()))
+        if self._is_broken and not self._is_owner:
+            stopped = RunStoppedError(f"the executor takes no more calls: {_shown(error)}. {_ADVICE}")
+            stopped.__cause__ = error
+            self._report(WorkerStopped(self.actor_ref, stopped))
+            self._run = None
+            self._cancel()
+            return
+        if self._is_broken:
+            lost |= dict.fromkeys(self._futures, error)
+            self._futures = {}
+        self._report(WorkerDied(self.actor_ref, _loss(error), tuple(lost)))
+
+
+def _outcome(index: int, value: Any, *, durable: bool) -> Outcome:
+    """Make an outcome of what came back; an executor of threads brings one."""
+    if isinstance(value, (Results, FailedCall)):
+        return value
+    kind, *content = value
+    if kind == "failed":
+        (description,) = content
+        return FailedCall(index, rebuilt(*description), description[2])
+    columns, trace, body, buffers = content
+    # As after any other journey: the user may write into the arrays of a result.
+    own = [bytearray(buffer) if memoryview(buffer).readonly else buffer for buffer in buffers]
+    (outcome,) = results((index,), columns, trace, body, own, durable=durable)
+    return outcome
+
+
+def _loss(error: BaseException) -> WorkerDiedError:
+    """Say that an executor lost a call; those that are cancelled are no danger to each other."""
+    loss = WorkerDiedError(
+        f"the executor lost it: {_shown(error)}", is_shared=not isinstance(error, CancelledError)
+    )
+    loss.__cause__ = error
+    return loss
+
+
+def _shown(error: BaseException) -> str:
+    """Say it in one line; the whole of it is the cause of what we raise."""
+    line = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
