@@ -7,7 +7,7 @@ room runs in the worker's thread and knows nothing of runs.
 
 import concurrent.futures
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, TypeAlias
 
 from . import _engine, config
@@ -73,6 +73,21 @@ class Engine:
     def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
         return self.executor.submit(run, *args)
 
+    def check(self) -> str | None:
+        """Look whether calls can be carried out; must not block.
+
+        Returns
+        -------
+        str or None
+            Why not for now; ``None`` if they can, or nobody knows.
+
+        Raises
+        ------
+        BrokenExecutor
+            If they never will be again, and no future may tell.
+        """
+        return None
+
     def close(self, *, is_idle: bool) -> None:
         """Shut an executor down that was made here; waits for its end only where nothing runs."""
         if is_idle:
@@ -109,17 +124,37 @@ class DaskEngine(Engine):
     """
 
     def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
-        """Scatter a large function; blocks until the workers have it."""
+        """Scatter a large function; blocks until the workers have it, and not for long where there is none."""
         function = super().ship(func, pickled)
         if function.size <= config.function_bytes:
             return function
         try:
-            return self.executor._client.scatter(function, broadcast=True, hash=False)  # type: ignore[attr-defined]  # noqa: SLF001
-        except TimeoutError:  # there is no worker yet; so it travels with each call
+            return self._client.scatter(
+                function, broadcast=True, hash=False, timeout=config.heartbeat_seconds
+            )
+        except TimeoutError:  # there is no worker for now; so it travels with each call
             return function
+
+    def check(self) -> str | None:
+        """Look at what the client knows of its cluster; it asks every other second."""
+        if self._client.status in {
+            "closing",
+            "closed",
+        }:  # what was submitted just before is never heard of again
+            msg = "the Dask client is closed"
+            raise BrokenExecutor(msg)
+        if self._client.status != "running":
+            return "the connection to the Dask scheduler is lost"
+        if self._client._scheduler_identity.get("n_workers", 1) == 0:  # noqa: SLF001 - asking would block
+            return "the Dask cluster has no worker"
+        return None
 
     def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
         return self.executor.submit(run, *args, pure=False)
+
+    @property
+    def _client(self) -> Any:
+        return self.executor._client  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other way to it
 
 
 def engine_for(executor: Executor) -> Engine:

@@ -213,7 +213,7 @@ def _parse_header(data: bytes, path: str) -> Header:
     if len(data) < HEADER_SIZE:
         if len(data) > len(_OPEN) and data[: len(START)] == START[: len(data)]:
             raise CheckpointCorruptError(_corrupt(path))
-        raise NotACheckpointError(_not_ours(path))
+        raise NotACheckpointError(_not_ours(path, is_empty=not data))
     magic, version, spare, holder, *rest, crc = _HEADER.unpack(content)
     expected = _header_crc(version, spare, *rest)
     is_whole = crc == expected and magic == MAGIC and data.startswith(_OPEN) and data.endswith(_CLOSE)
@@ -245,7 +245,11 @@ def header_bytes(salt: bytes, fingerprint: bytes, head: bytes, about: About) -> 
     return _OPEN + _HEADER.pack(MAGIC, VERSION, 0, os.getpid(), *fields, crc) + _CLOSE
 
 
-def _not_ours(path: str) -> str:
+def _not_ours(path: str, *, is_empty: bool = False) -> str:
+    if is_empty:  # a run makes the file before it knows what to write
+        return (
+            f"{path} is empty: a run that just began has not written to it yet, or one ended before it could."
+        )
     return (
         f"{path} is not a checkpoint of thread-chunks. It was left alone. "
         "Use another path, or move the file away."

@@ -38,6 +38,7 @@ from .messages import (
     CheckpointOpened,
     CheckWorkers,
     CloseCheckpoint,
+    EngineStalled,
     OpenCheckpoint,
     Printed,
     Results,
@@ -281,6 +282,8 @@ class _Run:
             case CallFailed(failed):
                 self._bar.failed(failed.index)
                 self.failures.add(failed)
+            case EngineStalled(reason):
+                self._tally.warn_of_halt(reason)
             case Printed() if self._pool is not None:
                 self._bar.printed(self._pool.prints())
 

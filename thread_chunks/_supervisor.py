@@ -24,7 +24,9 @@ from .errors import RunStoppedError
 from .messages import (
     CallFailed,
     CallsFinished,
+    CheckEngine,
     CheckWorkers,
+    EngineStalled,
     Flush,
     JoinRun,
     LeaveRun,
@@ -176,6 +178,8 @@ class Supervisor(Actor):
                 log.warning("%s; its worker may start another", error)
                 first, *others = [Slot(worker, number) for number in numbers]
                 self._act(self._plan.worker_died(first, error, time.monotonic(), others))
+            case EngineStalled():
+                self._events.put(message)
             case WorkerStopped(worker, error):
                 self._lose(worker, error)
             case CheckWorkers():
@@ -219,6 +223,8 @@ class Supervisor(Actor):
         for worker in tuple(self._workers):
             if not worker.is_alive():
                 self._lose(worker)
+            elif worker.actor_class.slots(2) > 1:  # one that waits for its calls would read it too late
+                self._tell(worker, CheckEngine())
 
     def _take_note(self, message: ResultsSaved | SaveFailed | ResultsTaken) -> None:
         """Pass on that results are saved; they count as waiting until then, or until the caller took them."""

@@ -7,7 +7,7 @@ nothing more: who computes and who writes is not known to it.
 from collections.abc import Iterable, Sequence
 
 from ._notices import add_note, failed_save, short, warn
-from .errors import CheckpointError
+from .errors import CheckpointError, EngineStalledWarning
 from .messages import CheckpointClosed, Results
 
 
@@ -77,6 +77,22 @@ class Tally:
             self._is_failing = True
             warn(failed_save(self._path, error))
         self._unsaved += unsaved
+
+    def warn_of_halt(self, reason: str) -> None:
+        """Warn that calls wait for an engine, and say what is safe.
+
+        Parameters
+        ----------
+        reason
+            Why they wait, as the beginning of a sentence.
+        """
+        safe = (
+            ""
+            if self._path is None
+            else f" {self._saved} of {self._calls} results are safe in {short(self._path)}."
+        )
+        what = "The run goes on as soon as it can; Ctrl-C ends it."
+        warn(EngineStalledWarning(f"{reason}, so calls wait.{safe} {what}"))
 
     @property
     def late(self) -> Sequence[Results]:

@@ -45,6 +45,10 @@ backlog_bytes: int = 64 << 20
 disk is slower than the calls, they wait for it, and memory stays bounded. Many groups
 fit into it, so a disk that keeps up never holds up a call."""
 
+stall_seconds: float = 10.0
+"""Seconds that a cluster may be without workers before the caller is warned: they are
+often replaced within seconds."""
+
 call_restarts: int = 1
 """How often a call that took its worker process down is tried again in a new one.
 One, because the system's out-of-memory killer often picks an innocent process."""

@@ -125,6 +125,10 @@ class RemoteTraceback(ThreadChunksError):  # noqa: N818 - it is shown as a trace
         return f"\n{self.args[0]}"
 
 
+class EngineStalledWarning(UserWarning):
+    """What runs the calls has come to a halt, such as a cluster without workers. The run waits for it."""
+
+
 class CheckpointWarning(UserWarning):
     """Base of the warnings about a checkpoint file."""
 

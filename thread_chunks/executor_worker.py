@@ -8,6 +8,7 @@ are is known to `_executors`, what runs at their other end is `_engine`.
 
 import concurrent.futures
 import functools
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
@@ -23,6 +24,8 @@ from .messages import (
     Call,
     CallEnded,
     CallsFinished,
+    CheckEngine,
+    EngineStalled,
     FailedCall,
     GetReady,
     JoinRun,
@@ -87,6 +90,8 @@ class ExecutorWorker(Worker):
         self._lost: dict[int, BaseException] = {}
         self._is_broken = False
         self._is_killed = False
+        self._stalled_since: float | None = None
+        self._is_stall_told = False
 
     @classmethod
     def on(cls, executor: Source) -> "functools.partial[Self]":
@@ -187,6 +192,8 @@ class ExecutorWorker(Worker):
                 self._take(slot, future)
             case ReportLost():
                 self._report_lost()
+            case CheckEngine():
+                self._check_engine()
             case LeaveRun(supervisor) if self._is_in_run_of(supervisor):
                 self._cancel()
                 return super().on_receive(message)
@@ -293,6 +300,26 @@ class ExecutorWorker(Worker):
         outcome = _outcome(index, future.result(), durable=self._run.durable)
         self._report(CallsFinished(self.actor_ref, (outcome,), is_last=True, slot=slot))
 
+    def _check_engine(self) -> None:
+        """Lose all calls where the engine is gone; tell, once, where it has come to a halt for long."""
+        try:
+            reason = self._engine.check() if self._engine is not None and self._futures else None
+        except BrokenExecutor as error:
+            self._is_broken = True
+            for slot in self._futures:
+                self._lose(slot, error)
+            return
+        if reason is None:
+            if self._stalled_since is not None:
+                self._shipped = None  # those who are there now have nothing
+            self._stalled_since, self._is_stall_told = None, False
+            return
+        now = time.monotonic()
+        self._stalled_since = self._stalled_since or now
+        if now - self._stalled_since >= config.stall_seconds and not self._is_stall_told:
+            self._is_stall_told = True
+            self._report(EngineStalled(reason))
+
     def _lose(self, slot: int, error: BaseException) -> None:
         if not self._lost:
             self.actor_ref.tell(ReportLost())
@@ -344,5 +371,5 @@ def _loss(error: BaseException) -> WorkerDiedError:
 
 def _shown(error: BaseException) -> str:
     """Say it in one line; the whole of it is the cause of what we raise."""
-    line = str(error).partition("\n")[0]
+    line = str(error).partition("\n")[0].removesuffix(".")
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -233,6 +233,19 @@ class RunChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckEngine:
+    """Look whether what runs the calls is still there; for workers that wait for nothing, at each heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStalled:
+    """What runs the calls has come to a halt, and may go on; passed on to the caller."""
+
+    reason: str
+    """Why, as the beginning of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerJoined:
     """The worker joined and gets ready, in a way that can be ended from outside; others tell nothing yet."""
 
