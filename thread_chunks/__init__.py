@@ -22,6 +22,7 @@ from .errors import (
     RemoteTraceback,
     RunStoppedError,
     ThreadChunksError,
+    TimeLimitError,
     WorkerDiedError,
 )
 from .process_worker import ProcessWorker
@@ -52,6 +53,7 @@ __all__ = [
     "RunStoppedError",
     "ThreadChunksError",
     "ThreadWorker",
+    "TimeLimitError",
     "Worker",
     "WorkerDiedError",
     "chunk",
