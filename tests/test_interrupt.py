@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Programs, noted, wait_for, wait_until
+from conftest import Programs, members, noted, wait_for, wait_until
 
 from thread_chunks import Checkpoint
 
@@ -107,6 +107,26 @@ def test_run_leaves_nothing_when_it_is_terminated(whom: str, programs: Programs)
     programs.expect_gone(process)
     assert "Traceback" not in err
     _check_file(programs.folder)
+
+
+@pytest.mark.parametrize("whom", ["parent", "everyone"])
+def test_run_ends_cleanly_when_sigterm_is_made_an_exit(whom: str, programs: Programs) -> None:
+    """With one line in the script, SIGTERM ends it as Ctrl-C does: results kept, nobody left, and its exit status."""
+    line = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))"
+    process = programs.start(
+        PROGRAM.replace("HANG", "time.sleep(60)").replace("def f", f"{line}\n\n    def f")
+    )
+    for name in ("saved 0", "saved 1", "started 2", "started 3"):
+        wait_for(programs.folder / name)
+    # A batch system sends it to all processes of a job.
+    for pid in [process.pid] if whom == "parent" else sorted(members(process.pid), reverse=True):
+        os.kill(pid, signal.SIGTERM)
+    _, err = programs.finish(process)
+    assert process.returncode == 143
+    programs.expect_gone(process)
+    assert "Traceback" not in err
+    _check_file(programs.folder)
+    assert sorted(name for name in os.listdir(programs.folder) if "c.pkl" in name) == ["c.pkl"]
 
 
 def test_run_is_safe_when_it_is_interrupted_at_any_time(programs: Programs) -> None:

@@ -28,7 +28,7 @@ FLOORS = [
         "_actor",
         "_reader",
     },
-    {"_bytecode", "_difference", "_format", "_sections", "_relay", "_trace"},
+    {"_bytecode", "_difference", "_time_limit", "_format", "_sections", "_relay", "_trace"},
     {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},
@@ -131,7 +131,7 @@ def test_rooms_that_are_named_exist() -> None:
 
 def test_plan_imports_only_the_protocol_config_and_errors() -> None:
     """The plan is pure policy: it knows no actors, no threads and no clock."""
-    assert USES["_plan"] <= {"messages", "config", "errors", "_policy", "_queue", "_memory"}
+    assert USES["_plan"] <= {"messages", "config", "errors", "_policy", "_queue", "_memory", "_time_limit"}
     assert USES["_policy"] <= {"messages", "config", "errors"}
     for name in ("_plan", "_policy"):
         assert others(TREES[name]) <= {"collections", "dataclasses", "typing", "math", "itertools"}
@@ -191,7 +191,7 @@ def test_only_the_door_imports_the_public_call() -> None:
 
 def test_only_actors_import_pykka() -> None:
     """The rooms of plan, file and values know nothing of actors."""
-    for name in ("_plan", "_queue", "_memory", "_format", "_log", "_canonical", "_bytecode", "_identity", "_difference",
+    for name in ("_plan", "_queue", "_memory", "_time_limit", "_format", "_log", "_canonical", "_bytecode", "_identity", "_difference",
                  "_mismatch", "_parameters", "_state", "_checkpoint", "_survey", "_resume", "_by_value", "_child", "_child_process",
                  "_wire", "progress", "_bar", "_pace", "_streams", "_relay", "_reader", "_failures", "_tally"):  # fmt: skip
         assert "pykka" not in others(TREES[name]), name

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from thread_chunks import RunStoppedError, WorkerDiedError, config
+from thread_chunks import RunStoppedError, TimeLimitError, WorkerDiedError, config
 from thread_chunks._memory import to_bytes
 from thread_chunks._plan import Action, End, GiveUp, HandOut, Plan, Save
 from thread_chunks._policy import RestartPolicy, RunPolicy
@@ -464,6 +464,138 @@ def test_plan_learns_of_growth_from_running_calls() -> None:
     assert handed_out(finish(plan, "c", [3])) == []
 
 
+# --- the time limit ------------------------------------------------------------------------
+
+
+def timed(
+    workers: str = "a", longest: float = 0.0, now: float = 0.0, calls: int = 9
+) -> tuple[Plan, list[Action]]:
+    """Start a run that has to be over at second 100; a call that raised is tried again."""
+    policy = RunPolicy(one_by_one=True, stop_before=100.0, retries=1)
+    plan = Plan(range(calls), policy, len(workers), longest=longest)
+    actions = plan.time_told(now) + plan.start()
+    for worker in workers:
+        actions += plan.worker_ready(worker)
+    return plan, actions
+
+
+def limits(actions: Iterable[Action]) -> list[str]:
+    """Return what is said when the run ends for want of time."""
+    errors = ends(actions)
+    assert all(isinstance(error, TimeLimitError) for error in errors)
+    return [str(error).partition(":40")[2] for error in errors]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "now", "is_started"),
+    [(30.0, 69.0, True), (30.0, 70.0, False), (30.0, 99.0, False), (0.0, 99.0, True), (69.0, 69.5, False)],
+)
+def test_plan_starts_only_calls_that_end_before_the_limit(
+    seconds: float, now: float, is_started: bool
+) -> None:
+    """A further call starts while one that takes as long as the longest so far would end in time."""
+    plan, actions = timed()
+    assert handed_out(actions) == [("a", (0,))]
+    actions = plan.time_told(now) + finish(plan, "a", [0], seconds)
+    assert handed_out(actions) == ([("a", (1,))] if is_started else [])
+    assert len(limits(actions)) == (not is_started)
+
+
+@pytest.mark.parametrize(
+    ("longest", "is_started"), [(0.0, True), (99.0, True), (100.0, False), (7380.0, False)]
+)
+def test_plan_knows_the_longest_call_of_earlier_runs(longest: float, is_started: bool) -> None:
+    """What a checkpoint knows of long calls counts from the first one on."""
+    _, actions = timed(longest=longest)
+    assert bool(handed_out(actions)) == is_started
+    if longest == 7380.0:
+        assert limits(actions) == [": the longest so far took 2 h 3 min"]
+
+
+def test_plan_lets_running_calls_end_and_saves_them_when_time_is_short() -> None:
+    """Nothing further starts, what runs is left to end, and the run is over once that is saved."""
+    plan, _ = timed("ab")
+    plan.time_told(60.0)
+    assert plan.calls_finished("a", [returned(0, seconds=60.0)], is_last=True) == [
+        Save((returned(0, seconds=60.0),))
+    ]
+    plan.time_told(90.0)
+    actions = plan.calls_finished("b", [returned(1, seconds=90.0)], is_last=True)
+    assert saves(actions) == [1]
+    assert ends(actions) == []
+    assert ends(plan.results_saved(each(0))) == []
+    assert limits(plan.results_saved(each(1))) == [": the longest so far took 1 min"]
+    assert plan.time_told(101.0) == []
+
+
+def test_plan_gives_up_what_runs_when_the_limit_has_come() -> None:
+    """At the limit the run is over, once, whatever still runs; what comes after that is saved all the same."""
+    plan, _ = timed("ab", calls=2)
+    assert plan.time_told(99.9) == []
+    assert limits(plan.time_told(100.0)) == [" was given up, as stop_before says"]
+    assert plan.time_told(100.1) == []
+    assert saves(finish(plan, "a", [0], 100.0)) == [0]
+    assert plan.worker_died("b", KILLED, 0.0) == []
+
+
+def test_plan_ends_without_an_error_when_every_call_ended_in_time() -> None:
+    """Calls that were all handed out need no room for another one."""
+    plan, actions = timed("ab", calls=2)
+    plan.time_told(99.0)
+    actions = finish(plan, "a", [0], 99.0) + finish(plan, "b", [1], 99.0)
+    assert ends(actions) == [None]
+    assert ends(timed(now=200.0, calls=0)[1]) == [None]
+
+
+def test_plan_runs_nothing_when_the_limit_is_past() -> None:
+    """A run that begins too late has an error and no call."""
+    _, actions = timed("ab", now=100.0)
+    assert handed_out(actions) == []
+    assert limits(actions) == [" is past, and stop_before says so"]
+
+
+@pytest.mark.parametrize("how", ["raised", "died"])
+def test_plan_counts_a_call_to_be_tried_again_as_one_that_waits(how: str) -> None:
+    """A call that ended without a result took its time, too, and a second try of it may not end before the limit."""
+    plan, _ = timed(calls=1)
+    plan.time_told(50.0)
+    if how == "raised":
+        actions = plan.calls_finished("a", [raised(0)], is_last=True)
+    else:
+        actions = plan.worker_died("a", KILLED, 0.0)
+    assert handed_out(actions) == []
+    assert given_up(actions) == []
+    assert limits(actions) == [": the longest so far took 50 s"]
+
+
+def test_plan_tries_a_call_again_while_there_is_time() -> None:
+    """A call that raised early is tried again before the limit."""
+    plan, _ = timed(calls=1)
+    plan.time_told(49.0)
+    assert handed_out(plan.calls_finished("a", [raised(0)], is_last=True)) == [("a", (0,))]
+
+
+def test_plan_counts_a_chunk_of_short_calls_as_one_long_call() -> None:
+    """Short calls are handed out together, so all of them must end before the limit."""
+    plan = Plan(range(100), RunPolicy(stop_before=100.0), 1)
+    actions = plan.time_told(0.0) + plan.start() + plan.worker_ready("a")
+    ((_, chunk),) = handed_out(finish(plan, "a", handed_out(actions)[0][1], 0.001))
+    assert len(chunk) == 8
+    plan.time_told(99.995)
+    assert limits(finish(plan, "a", chunk, 0.001)) == [": the longest so far took <1 s"]
+
+
+def test_plan_leaves_the_end_to_a_failure_that_came_first() -> None:
+    """A run that stops because a call failed is not ended for want of time as well."""
+    plan = Plan(range(9), RunPolicy(stop_before=100.0), 2)
+    plan.start()
+    plan.worker_ready("a")
+    plan.worker_ready("b")
+    plan.calls_finished("a", [raised(0)], is_last=True)
+    plan.time_told(99.0)
+    assert ends(finish(plan, "b", [1], 99.0)) == [None]
+
+
 @pytest.mark.parametrize(
     ("amount", "expected"),
     [
@@ -728,6 +860,7 @@ class World:
     policy: RunPolicy
     deadly: frozenset[int] = frozenset()
     now: float = 0.0
+    clock: float = 0.0
     joined: set[str] = field(default_factory=set)
     stopped: set[str] = field(default_factory=set)
     running: dict[str, list[int]] = field(default_factory=dict)
@@ -754,8 +887,9 @@ class World:
                     self.failed.append(failed.index)
                     self.is_stopping |= self.policy.stop_at_failure
                 case End(error):
-                    assert not self.running, "the run ended while calls were running"
-                    assert not self.unsaved, "the run ended before everything was saved"
+                    if not isinstance(error, TimeLimitError) or self.clock < (self.policy.stop_before or 0):
+                        assert not self.running, "the run ended while calls were running"
+                        assert not self.unsaved, "the run ended before everything was saved"
                     self.ends.append(error)
         over = self._over()
         assert len(over) == len(set(over)), "a call ended twice"
@@ -851,6 +985,11 @@ class World:
         """Tell how much memory some workers hold."""
         self.watch(self.plan.memory_measured(dict(zip(self.workers, sizes, strict=False))))
 
+    def tell(self, later: float) -> None:
+        """Tell what time it is."""
+        self.clock += later
+        self.watch(self.plan.time_told(self.clock))
+
     def save(self, count: int) -> None:
         """Make some results durable."""
         done, self.unsaved = self.unsaved[:count], self.unsaved[count:]
@@ -879,6 +1018,7 @@ STEPS = st.one_of(
     st.tuples(st.just("die"), st.integers(0, 3), st.sampled_from([0.0, 1.0, 100.0])),
     st.tuples(st.just("save"), st.integers(1, 9)),
     st.tuples(st.just("measure"), *[st.integers(0, 9)] * 4),
+    st.tuples(st.just("tell"), st.integers(0, 9)),
 )
 RARE_STEPS = st.one_of(STEPS, st.tuples(st.just("leave"), st.integers(0, 3)), st.tuples(st.just("stop")))
 POLICIES = st.builds(
@@ -888,6 +1028,7 @@ POLICIES = st.builds(
     one_by_one=st.booleans(),
     backlog_bytes=st.integers(0, 2),
     max_memory=st.none() | st.integers(1, 20),
+    stop_before=st.none() | st.integers(0, 60),
     restart=st.builds(RestartPolicy, call_restarts=st.integers(0, 2), budget=st.integers(0, 6)),
 )
 
@@ -932,7 +1073,10 @@ def test_plan_ends_every_run_exactly_once_whatever_happens(
         event("ran to its end")
         assert over == list(range(calls)), "a call was forgotten"
     assert sorted(world.plan.failures) == sorted(world.failed)
-    assert isinstance(error, RunStoppedError | None)
+    assert isinstance(error, RunStoppedError | TimeLimitError | None)
+    assert (
+        not isinstance(error, TimeLimitError) or len(over) < calls or world.clock >= (policy.stop_before or 0)
+    )
 
 
 @settings(max_examples=100, deadline=None)

@@ -210,6 +210,23 @@ def test_unknown_times_come_back_as_unknown() -> None:
     assert [math.isnan(taken) for taken in _wire.unpack(columns)[1]] == [False, True, False]
 
 
+def test_state_knows_its_longest_call_also_after_a_resume() -> None:
+    """What took longest is known of results that are here; what is not known of any is nothing."""
+    state = fresh()
+    assert state.longest == 0.0
+    state.add_results((0,), [0], (math.nan,), 0)
+    assert state.longest == 0.0
+    state.add_results((3, 7, 5), [0, 0, 0], (1.0, 4.0, 2.0), 0)
+    assert state.longest == 4.0
+    again = fresh()
+    again.keep_results(pickle.loads(pickle.dumps(state)))
+    assert again.longest == 4.0
+    other = fresh()
+    other.copy_result(2, state, 5)
+    assert other.longest == 2.0
+    assert fresh(0).longest == 0.0
+
+
 # --- sections: every result by itself -----------------------------------------------------------------
 
 TRACES = st.tuples(st.floats(0, 2e9), st.integers(0, 9), st.integers(0, 2**32 - 1))

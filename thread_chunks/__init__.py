@@ -23,6 +23,7 @@ from .errors import (
     RemoteTraceback,
     RunStoppedError,
     ThreadChunksError,
+    TimeLimitError,
     WorkerDiedError,
 )
 from .executor_worker import ExecutorWorker
@@ -56,6 +57,7 @@ __all__ = [
     "RunStoppedError",
     "ThreadChunksError",
     "ThreadWorker",
+    "TimeLimitError",
     "Worker",
     "WorkerDiedError",
     "chunk",

@@ -15,6 +15,7 @@ from ._job import Job, checked_path
 from ._options import Options, WorkerKind, check_function, check_switch, checked_size, worker_class
 from ._pool import Pool, constructor_arguments
 from ._run import as_completed, collect
+from ._time_limit import Moment
 from .messages import WorkerRef
 from .process_worker import ProcessWorker
 
@@ -36,6 +37,7 @@ def chunk(
     on_mismatch: str = "restart",
     on_result: Callable[[int, Any], None] | None = None,
     max_memory: int | str | None = None,
+    stop_before: Moment | None = None,
 ) -> list[Any]:
     """Call a function for every entry of a parameter list, a chunk at a time, in parallel.
 
@@ -84,6 +86,11 @@ def chunk(
         Bytes, or text such as ``"8 GB"``: no further call starts while the resident memory
         of the workers' processes, and the largest growth seen in a call so far, would pass
         it. At least one call always runs. By default there is no limit.
+    stop_before
+        When the run has to be over, as in a batch job: a `datetime.datetime` (local time, if it
+        is naive), a `datetime.timedelta` from now, or seconds since 1970, such as
+        ``time.time() + 3600``. No call starts that would not end before it if it took as long as
+        the longest so far, resumed results included. What still runs then is killed.
 
     Returns
     -------
@@ -100,6 +107,8 @@ def chunk(
         If the file at `path` must be left alone. No call was run.
     WorkerDiedError
         If a call took its worker process down, and again when it was retried.
+    TimeLimitError
+        If calls are left at the time of `stop_before`. Results are safe in the checkpoint.
     Exception
         Whatever the function raised, as `on_error` says.
 
@@ -108,7 +117,7 @@ def chunk(
     >>> chunk(max, [[1, 4], [2, 5]], progress_bar=False)
     [4, 5]
     """
-    options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory)
+    options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory, stop_before)
     if func is None and actors is None:
         msg = (
             "func is None, and so is actors: give chunk() a function, without parentheses, as in "
@@ -143,8 +152,8 @@ class Chunker:
         Whether the workers outlive this object.
     path
         The checkpoint file of each call that names no other.
-    worker, on_error, retries, timeout, on_mismatch, on_result, max_memory
-        As for `chunk`.
+    worker, on_error, retries, timeout, on_mismatch, on_result, max_memory, stop_before
+        As for `chunk`. A `datetime.timedelta` counts from each call of the object.
 
     Examples
     --------
@@ -169,8 +178,11 @@ class Chunker:
         on_mismatch: str = "restart",
         on_result: Callable[[int, Any], None] | None = None,
         max_memory: int | str | None = None,
+        stop_before: Moment | None = None,
     ) -> None:
-        self._options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory)
+        self._options = Options(
+            worker, on_error, retries, timeout, on_mismatch, on_result, max_memory, stop_before
+        )
         if (func is None) == (actors is None):
             both = "func and actors are both" + (" None" if func is None else " given")
             msg = f"{both}: give a Chunker either func or actors, as in Chunker(f) or Chunker(actors=[...])"

@@ -40,6 +40,8 @@ class Job:
         How many calls may run at the same time.
     is_plain : bool
         Whether the parameters are nothing but scalars, and so are known to pickle.
+    stop_before : float or None
+        When the run has to be over, in seconds since 1970.
     """
 
     func: Callable[..., Any] | None
@@ -50,6 +52,7 @@ class Job:
     options: Options
     chunk_size: int
     is_plain: bool
+    stop_before: float | None
 
     @classmethod
     def read(
@@ -76,6 +79,7 @@ class Job:
         Job
             Ready to run.
         """
+        stop_before = options.time_limit()  # first: to read the parameters can take long
         check_function(func)
         check_switch("progress_bar", progress_bar)
         size, name = checked_size(chunk_size), checked_path(path)
@@ -88,7 +92,7 @@ class Job:
         elif not plain and name is not None:
             check(calls, "kept in a checkpoint", "leave path= out")
         has_bar = config.progress_bar if progress_bar is None else progress_bar
-        return cls(func, entries, calls, name, bool(has_bar), options, size, plain)
+        return cls(func, entries, calls, name, bool(has_bar), options, size, plain, stop_before)
 
     @property
     def policy(self) -> RunPolicy:
@@ -99,6 +103,7 @@ class Job:
             one_by_one=self.options.timeout is not None,
             backlog_bytes=config.backlog_bytes,
             max_memory=self.options.memory_limit,
+            stop_before=self.stop_before,
             restart=RestartPolicy(
                 call_restarts=config.call_restarts,
                 budget=config.restart_budget * self.chunk_size,

@@ -9,6 +9,7 @@ import inspect
 import math
 import numbers
 import operator
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from . import config
 from ._late import imported
 from ._memory import to_bytes
 from ._parameters import shown
+from ._time_limit import Moment, to_seconds
 from .process_worker import ProcessWorker
 from .worker import Worker
 
@@ -36,6 +38,7 @@ class Options:
     on_mismatch: str = "restart"
     on_result: Callable[[int, Any], None] | None = None
     max_memory: int | str | None = None
+    stop_before: Moment | None = None
 
     def __post_init__(self) -> None:
         _check_choice("on_error", self.on_error, ("raise", "continue", "return"))
@@ -52,11 +55,16 @@ class Options:
         if self.max_memory is not None:
             to_bytes(self.max_memory)
             imported("psutil")  # what measures it is slow to import, and must be there
+        self.time_limit()
 
     @property
     def memory_limit(self) -> int | None:
         """`max_memory` in bytes."""
         return None if self.max_memory is None else to_bytes(self.max_memory)
+
+    def time_limit(self) -> float | None:
+        """Return `stop_before` in seconds since 1970, for a run that begins now."""
+        return None if self.stop_before is None else to_seconds(self.stop_before, time.time())
 
     def check_actors(self, actors: object) -> None:
         """Refuse a worker class beside actors that are started already.

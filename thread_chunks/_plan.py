@@ -18,6 +18,7 @@ from . import config
 from ._memory import Memory
 from ._policy import RestartPolicy, RunPolicy
 from ._queue import Chunk, Queue
+from ._time_limit import TimeLimit
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import FailedCall, Outcome, Results
 
@@ -85,12 +86,15 @@ class Plan:
         How many workers there are to run them.
     deadly
         Those of the calls that took their process down when they were last tried: they come last, and alone.
+    longest
+        Seconds that the longest call took that ended in an earlier run.
     """
 
     missing: Sequence[int]
     policy: RunPolicy
     workers: int
     deadly: Sequence[int] = ()
+    longest: float = 0.0
     failures: dict[int, FailedCall] = field(default_factory=dict)
     """The calls that failed for good, in the order in which they did."""
     _pending: Queue = field(init=False)
@@ -98,6 +102,7 @@ class Plan:
     _last: deque[int] = field(init=False)
     _neighbours: dict[int, int] = field(default_factory=dict)
     _memory: Memory = field(init=False)
+    _time: TimeLimit = field(init=False)
     _running: dict[WorkerId, Chunk] = field(default_factory=dict)
     _idle: dict[WorkerId, None] = field(default_factory=dict)
     _single: set[WorkerId] = field(default_factory=set)
@@ -121,6 +126,7 @@ class Plan:
         self._last = deque(self.deadly)
         self._neighbours.update(dict.fromkeys(deadly, 0))
         self._memory = Memory(self.policy.max_memory)
+        self._time = TimeLimit(self.policy.stop_before, self.longest)
 
     # --- events ------------------------------------------------------------------
 
@@ -163,10 +169,12 @@ class Plan:
             if isinstance(outcome, Results):
                 if chunk.take(outcome.indices):
                     chunk.seconds += sum(outcome.seconds)
+                    self._time.took(chunk.seconds)
                     self._memory.ended(worker, outcome)
                     self._wait_for_save(outcome)
                     saves.append(outcome)
             elif chunk.take((outcome.index,)):
+                self._time.took(self._time.now - chunk.started)
                 saves.extend(self._failed(outcome, actions))
         if saves:
             actions.insert(0, Save(tuple(saves)))
@@ -240,6 +248,20 @@ class Plan:
         self._memory.measured(resident)
         return self._proceed([])
 
+    def time_told(self, now: float) -> list[Action]:
+        """Take note of the time; at the limit, the run is over whatever still runs.
+
+        Parameters
+        ----------
+        now
+            The time in seconds since 1970.
+        """
+        self._time.now = now
+        if not self._time.has_come or not self._running or self._is_over:
+            return self._proceed([])
+        self._is_stopping = self._is_over = True
+        return [End(self._time.error(is_running=True))]
+
     @property
     def busy(self) -> tuple[WorkerId, ...]:
         """The workers that run calls at this moment."""
@@ -279,7 +301,10 @@ class Plan:
     def _drop(self, worker: WorkerId) -> tuple[int, ...]:
         chunk = self._running.pop(worker, None)
         self._memory.forget(worker)
-        return () if chunk is None else tuple(chunk.left)
+        if chunk is None:
+            return ()
+        self._time.took(self._time.now - chunk.started)
+        return tuple(chunk.left)
 
     def _chunk_done(self, worker: WorkerId, chunk: Chunk, chunk_bytes: int) -> None:
         self._pending.give_back(chunk.left)
@@ -330,6 +355,8 @@ class Plan:
 
     def _proceed(self, actions: list[Action]) -> list[Action]:
         """Hand out what can be handed out, and end the run when nothing is left."""
+        if self._time.is_near and self._is_waiting() and not self._is_stopping:
+            self._fail_run(self._time.error(is_running=False))
         while self._idle and self._can_start():
             worker = next(iter(self._idle))
             del self._idle[worker]
@@ -345,7 +372,7 @@ class Plan:
         else:
             indices = self._pending.take(self._chunk_size(worker))
         self._memory.started(worker)
-        self._running[worker] = Chunk(indices)
+        self._running[worker] = Chunk(indices, started=self._time.now)
         self._last_size[worker] = len(indices)
         return indices
 

@@ -46,6 +46,8 @@ class RunPolicy:
         No further call starts while more bytes of results than this wait to be saved.
     max_memory : int or None
         Bytes of memory that all workers together may hold before no further call starts.
+    stop_before : float or None
+        When the run has to be over, in seconds since 1970.
     restart : RestartPolicy
         How deaths are answered.
     """
@@ -55,4 +57,5 @@ class RunPolicy:
     one_by_one: bool = False
     backlog_bytes: int = 1 << 26
     max_memory: int | None = None
+    stop_before: float | None = None
     restart: RestartPolicy = RestartPolicy()

@@ -16,6 +16,7 @@ class Chunk:
     left: Sequence[int]
     finished: int = 0
     seconds: float = 0.0
+    started: float = 0.0
 
     def take(self, indices: Sequence[int]) -> bool:
         """Take note that the next calls ended; tell whether they are the next."""

@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -32,7 +33,7 @@ from ._streams import terminal
 from ._supervisor import Crew, Supervisor
 from ._tally import Tally
 from ._writer import CheckpointWriter
-from .errors import RunStoppedError
+from .errors import RunStoppedError, TimeLimitError
 from .messages import (
     CallFailed,
     CheckpointOpened,
@@ -237,7 +238,7 @@ class _Run:
             slots=self._pool.slots,
         )
         self._supervisor = Supervisor.start(
-            crew, job.calls, opened.missing, opened.deadly, job.policy, self._events
+            crew, job.calls, opened.missing, opened.deadly, opened.longest, job.policy, self._events
         )
         with suppress(pykka.ActorDeadError):  # then it has told why
             self._supervisor.tell(StartRun())
@@ -246,17 +247,33 @@ class _Run:
         """Wait for events until the run is over; nobody is waited for who does not live."""
         while True:
             try:
-                event = self._events.get(timeout=config.heartbeat_seconds)
+                event = self._events.get(timeout=self._until_next_check())
             except queue.Empty:
                 self._bar.tick()
                 self._check_actors()
                 continue
             if isinstance(event, RunFinished):
                 self._has_ended = event.error is None
-                if event.error is not None:
+                if event.error is not None and not self._has_failed(event.error):
                     raise event.error from event.error.__cause__
                 return
             yield event
+
+    def _until_next_check(self) -> float:
+        """Return how many seconds to wait for news; the supervisor looks at the clock at the time limit, too."""
+        limit = self._job.stop_before
+        if limit is None:
+            return config.heartbeat_seconds
+        left = limit - time.time()
+        if left <= 0:  # also while news come all the time, of what calls print
+            self._tell(CheckWorkers())
+            return config.heartbeat_seconds
+        return min(left, config.heartbeat_seconds)
+
+    def _has_failed(self, error: BaseException) -> bool:
+        """Whether a call failed before the time limit came: `finish` raises that, the next run may meet it again."""
+        is_first = self._job.options.on_error == "raise" and self.failures.error() is not None
+        return isinstance(error, TimeLimitError) and is_first
 
     def _check_actors(self) -> None:
         for actor in (self._supervisor, self._writer):

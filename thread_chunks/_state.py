@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
+
 from . import _wire
 from ._canonical import form
 from ._identity import FunctionIdentity, Part, codes_differ
@@ -387,6 +389,11 @@ class RunState:
     def deadly(self) -> Sequence[int]:
         """The calls without a result that took their process down when they were last tried."""
         return sorted(index for index in self._deaths if not self.completed[index])
+
+    @property
+    def longest(self) -> float:
+        """Seconds that the longest call took that has a result; 0 if none is known."""
+        return float(np.fmax.reduce(self._seconds, initial=0.0))
 
     def give_results_away(self) -> Iterator[tuple[int, Any]]:
         """Yield the index and the output of each call that has a result, and keep no output.

@@ -116,6 +116,8 @@ class Supervisor(Actor):
         The indices of those without a result.
     deadly
         Those of them that took their process down when they were last tried.
+    longest
+        Seconds that the longest call took that has a result.
     policy
         The rules of the run.
     events
@@ -128,6 +130,7 @@ class Supervisor(Actor):
         calls: Calls,
         missing: Sequence[int],
         deadly: Sequence[int],
+        longest: float,
         policy: RunPolicy,
         events: "queue.SimpleQueue[Any]",
     ) -> None:
@@ -136,7 +139,8 @@ class Supervisor(Actor):
         self._calls = calls
         self._workers = list(crew.workers[: len(missing)])
         self._slots = min(crew.slots, len(missing))
-        self._plan = Plan(missing, policy, len(self._workers) * self._slots, deadly)
+        self._plan = Plan(missing, policy, len(self._workers) * self._slots, deadly, longest)
+        self._has_time_limit = policy.stop_before is not None
         self._measures = policy.max_memory is not None
         self._resident: dict[WorkerRef, Callable[[], int]] = {}
         self._stops_at_failure = policy.stop_at_failure
@@ -234,7 +238,9 @@ class Supervisor(Actor):
             self._act(self._plan.results_saved(message.results))
 
     def _measure(self) -> None:
-        """Look how much memory the workers' processes hold, before the plan decides by it."""
+        """Look what time it is, and how much memory the workers hold, before the plan decides by it."""
+        if self._has_time_limit:
+            self._act(self._plan.time_told(time.time()))
         if not self._measures:
             return
         resident = {Slot(worker): read() for worker, read in self._resident.items()}

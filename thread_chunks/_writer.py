@@ -144,10 +144,9 @@ class CheckpointWriter(Actor):
         )
         self._checkpoint, self._log = opened.checkpoint, opened.log
         self._raw = [] if opened.is_fresh else None
-        missing, done = self._checkpoint.missing, self._checkpoint.done
-        return CheckpointOpened(
-            missing, done, opened.results, self._checkpoint.deadly, tuple(opened.warnings)
-        )
+        missing, done, deadly = self._checkpoint.missing, self._checkpoint.done, self._checkpoint.deadly
+        longest = self._checkpoint.longest
+        return CheckpointOpened(missing, done, opened.results, deadly, tuple(opened.warnings), longest)
 
     def _queue(self, message: SaveResults) -> None:
         if not self._waiting:

@@ -54,6 +54,10 @@ class RunStoppedError(ThreadChunksError, RuntimeError):
     """The run cannot go on: its actors were stopped by someone else, or it crashed in a loop."""
 
 
+class TimeLimitError(ThreadChunksError, TimeoutError):
+    """The run came to the time of ``stop_before`` before all its calls ended."""
+
+
 class WorkerDiedError(ThreadChunksError, RuntimeError):
     """The process that ran a call died.
 

@@ -350,6 +350,8 @@ class CheckpointOpened:
     """Those of the missing that took their process down when they were last tried."""
     warnings: tuple[Warning, ...]
     """What the caller should be warned of."""
+    longest: float = 0.0
+    """Seconds that the longest of the calls took that were saved before, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
