@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 from . import _engine, config
 from ._by_value import dump
 from ._parameters import shown
-from .messages import Call, Outcome
+from ._received import rebuilt, results
+from .messages import Call, FailedCall, Outcome
 from .worker import run_here
 
 Source: TypeAlias = "Executor | Callable[[], Executor]"
@@ -73,6 +74,28 @@ class Engine:
     def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
         return self.executor.submit(run, *args)
 
+    def outcome(self, index: int, value: Any, *, durable: bool) -> Outcome:
+        """Make an outcome of what a future brought.
+
+        Parameters
+        ----------
+        index
+            The index of the call.
+        value
+            The result of the future.
+        durable
+            Whether it will be saved.
+        """
+        kind, *content = value
+        if kind == "failed":
+            (description,) = content
+            return FailedCall(index, rebuilt(*description), description[2])
+        columns, trace, body, buffers = content
+        # As after any other journey: the user may write into the arrays of a result.
+        own = [bytearray(buffer) if memoryview(buffer).readonly else buffer for buffer in buffers]
+        (outcome,) = results((index,), columns, trace, body, own, durable=durable)
+        return outcome
+
     def check(self) -> str | None:
         """Look whether calls can be carried out; must not block.
 
@@ -113,6 +136,10 @@ class ThreadEngine(Engine):
     def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Outcome]":
         """Hand one call over."""
         return self.executor.submit(run_here, function, packed, slot, durable)
+
+    def outcome(self, index: int, value: Any, *, durable: bool) -> Outcome:
+        """Return it: it was made where the call ran."""
+        return value  # type: ignore[no-any-return]
 
 
 class DaskEngine(Engine):
@@ -167,6 +194,72 @@ def engine_for(executor: Executor) -> Engine:
     return Engine(executor)
 
 
+class Engines:
+    """The engine of a worker: the user's, or one that is made here, and made anew after it broke.
+
+    Parameters
+    ----------
+    source
+        An executor, or what makes one.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+
+    def __init__(self, source: Source) -> None:
+        check_source(source)
+        self._source = source
+        self._engine: Engine | None = None
+        self.is_broken = False  # it takes no more calls; until it is closed
+
+    @property
+    def can_replace(self) -> bool:
+        """Whether another one can be made."""
+        return not isinstance(self._source, Executor)
+
+    def current(self) -> Engine:
+        """Return the engine; make one where none is left and that is ours to do."""
+        if self._engine is None:
+            source = self._source
+            self._engine = engine_for(source if isinstance(source, Executor) else _made(source))
+        return self._engine
+
+    def close(self, *, is_idle: bool) -> None:
+        """Let go of the present one, and shut down what was made here; waits for its end only where nothing runs."""
+        engine, self._engine, self.is_broken = self._engine, None, False
+        if engine is not None and self.can_replace:
+            engine.close(is_idle=is_idle)
+
+
+class Halt:
+    """Tells a halt of an engine from a moment's pause.
+
+    Parameters
+    ----------
+    seconds
+        How long it is only a pause.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+        self._is_told = False
+
+    def ended(self) -> bool:
+        """Take note that it goes on; tell whether it had not."""
+        was, self._since, self._is_told = self._since is not None, None, False
+        return was
+
+    def is_news(self, now: float) -> bool:
+        """Take note that it still does not; tell, once, when that is worth telling."""
+        self._since = now if self._since is None else self._since
+        is_news = not self._is_told and now - self._since >= self._seconds
+        self._is_told |= is_news
+        return is_news
+
+
 def check_source(source: object) -> None:
     """Refuse what is neither an executor nor makes one.
 
@@ -188,7 +281,7 @@ def check_source(source: object) -> None:
     raise TypeError(msg)
 
 
-def made(source: Callable[[], Executor]) -> Executor:
+def _made(source: Callable[[], Executor]) -> Executor:
     """Make an executor.
 
     Raises

@@ -340,9 +340,11 @@ def constructor_arguments(
             options.setdefault("func", func)
         signature.bind(*args, **options)
     except TypeError as error:
+        name = worker.__name__
+        made = f"{name}.on(...)" if hasattr(worker, "on") else f"functools.partial({name}, ...)"
         msg = (
-            f"{worker.__name__} cannot be started: {error}. Give its constructor's arguments with "
-            f"worker=functools.partial({worker.__name__}, ...), or pass actors=[{worker.__name__}.start(...), ...]"
+            f"{name} cannot be started: {error}. Give its constructor's arguments with "
+            f"worker={made}, or pass actors=[{name}.start(...), ...]"
         )
         raise TypeError(msg) from None
     return args, options

@@ -10,15 +10,14 @@ import concurrent.futures
 import functools
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from typing import Any, ClassVar, Self
 
 import pykka
 
 from . import _wire, config
-from ._executors import Engine, Source, check_source, engine_for, made
-from ._received import rebuilt, results
+from ._executors import Engines, Halt, Source, check_source
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import (
     Call,
@@ -30,9 +29,7 @@ from .messages import (
     GetReady,
     JoinRun,
     LeaveRun,
-    Outcome,
     ReportLost,
-    Results,
     RunChunk,
     WorkerDied,
     WorkerJoined,
@@ -82,16 +79,12 @@ class ExecutorWorker(Worker):
 
     def __init__(self, func: Callable[..., Any] | None = None, *, executor: Source) -> None:
         super().__init__(func)
-        check_source(executor)
-        self._source = executor
-        self._engine: Engine | None = None
+        self._engines = Engines(executor)
         self._shipped: tuple[Any, Any] | None = None
         self._futures: dict[int, tuple[int, Future[Any]]] = {}
         self._lost: dict[int, BaseException] = {}
-        self._is_broken = False
         self._is_killed = False
-        self._stalled_since: float | None = None
-        self._is_stall_told = False
+        self._halt = Halt(config.stall_seconds)
 
     @classmethod
     def on(cls, executor: Source) -> "functools.partial[Self]":
@@ -156,7 +149,7 @@ class ExecutorWorker(Worker):
         BaseException
             Whatever the call raised.
         """
-        packed = self._opened().pack(Call(0, args, kwargs))
+        packed = self._engines.current().pack(Call(0, args, kwargs))
         try:
             future = self._submit(func, packed, 0, durable=False)
             while not self._is_killed and not future.done():
@@ -164,10 +157,11 @@ class ExecutorWorker(Worker):
             future.cancel()
             value = future.result()
         except Exception as error:
-            self._is_broken |= isinstance(error, BrokenExecutor)
-            self._death = _loss(error)
+            if isinstance(error, BrokenExecutor) and self._engines.can_replace:
+                self._engines.close(is_idle=False)
+            self._shipped, self._death = None, _loss(error)
             raise self._death from error
-        outcome = _outcome(0, value, durable=False)
+        outcome = self._engines.current().outcome(0, value, durable=False)
         if isinstance(outcome, FailedCall):
             raise outcome.exception
         return outcome.outputs[0]
@@ -205,45 +199,26 @@ class ExecutorWorker(Worker):
         """Cancel what is still in flight, shut down what was made here, and report."""
         is_idle = not self._futures
         self._cancel()
-        self._close(is_idle=is_idle)
+        self._engines.close(is_idle=is_idle)
         super().on_stop()
 
     def _get_ready(self, message: GetReady) -> None:
         with suppress(Exception):  # whoever joins the run next will see
-            self._opened()
+            self._engines.current()
 
     def _join(self, message: JoinRun) -> None:
         self._is_killed = False
         self._run = message
         self._report(WorkerJoined(self.actor_ref, self._kill, lambda: 0))
-        self._opened()
+        self._engines.current()
         super()._join(message)
 
     def _kill(self) -> None:
         """Stop waiting in `execute`; called in the supervisor's thread."""
         self._is_killed = True
 
-    @property
-    def _is_owner(self) -> bool:
-        return not isinstance(self._source, Executor)
-
-    def _opened(self) -> Engine:
-        """Return the engine; make one where that is ours to do, and none is left."""
-        if self._is_broken and self._is_owner:
-            self._close(is_idle=False)
-        if self._engine is None:
-            source = self._source
-            self._engine = engine_for(source if isinstance(source, Executor) else made(source))
-            self._shipped, self._is_broken = None, False
-        return self._engine
-
-    def _close(self, *, is_idle: bool) -> None:
-        engine, self._engine = self._engine, None
-        if engine is not None and self._is_owner:
-            engine.close(is_idle=is_idle)
-
     def _cancel(self) -> None:
-        futures, self._futures = self._futures, {}
+        futures, self._futures, self._lost = self._futures, {}, {}
         for _, future in futures.values():
             future.cancel()
 
@@ -255,9 +230,14 @@ class ExecutorWorker(Worker):
         if self.slots(2) == 1 or run is None or func is None:
             super()._run_chunk(chunk)
             return
+        if (
+            self._engines.is_broken and self._lost
+        ):  # that is about to be reported, and what comes meanwhile with it
+            self._lost[chunk.slot] = next(iter(self._lost.values()))
+            return
         (index,), (row,) = chunk.indices, _wire.unflat(*chunk.rows)
         try:
-            packed = self._opened().pack(Call.of(index, row))
+            packed = self._engines.current().pack(Call.of(index, row))
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             self._report(
                 CallsFinished(self.actor_ref, (failed_call(index, error),), is_last=True, slot=chunk.slot)
@@ -266,7 +246,7 @@ class ExecutorWorker(Worker):
         try:
             future = self._submit(func, packed, run.number + chunk.slot, durable=run.durable)
         except Exception as error:  # noqa: BLE001 - executors refuse in many ways: shut down, closed, broken
-            self._is_broken = True
+            self._engines.is_broken = True
             self._lose(chunk.slot, error)
             return
         self._futures[chunk.slot] = index, future
@@ -274,7 +254,7 @@ class ExecutorWorker(Worker):
 
     def _submit(self, func: Callable[..., Any], packed: Any, slot: int, *, durable: bool) -> "Future[Any]":
         """Hand a call to the executor; the function is made ready for the journey once."""
-        engine = self._opened()
+        engine = self._engines.current()
         if self._shipped is None or self._shipped[0] is not func:
             run = self._run
             pickled = run.pickled if run is not None and func is run.func else None
@@ -294,31 +274,27 @@ class ExecutorWorker(Worker):
         del self._futures[slot]
         error = CancelledError("it was cancelled") if future.cancelled() else future.exception()
         if error is not None:
-            self._is_broken |= isinstance(error, BrokenExecutor)
+            self._engines.is_broken |= isinstance(error, BrokenExecutor)
             self._lose(slot, error)
             return
-        outcome = _outcome(index, future.result(), durable=self._run.durable)
+        outcome = self._engines.current().outcome(index, future.result(), durable=self._run.durable)
         self._report(CallsFinished(self.actor_ref, (outcome,), is_last=True, slot=slot))
 
     def _check_engine(self) -> None:
         """Lose all calls where the engine is gone; tell, once, where it has come to a halt for long."""
+        if not self._futures:
+            return
         try:
-            reason = self._engine.check() if self._engine is not None and self._futures else None
+            reason = self._engines.current().check()
         except BrokenExecutor as error:
-            self._is_broken = True
+            self._engines.is_broken = True
             for slot in self._futures:
                 self._lose(slot, error)
             return
-        if reason is None:
-            if self._stalled_since is not None:
-                self._shipped = None  # those who are there now have nothing
-            self._stalled_since, self._is_stall_told = None, False
-            return
-        now = time.monotonic()
-        self._stalled_since = self._stalled_since or now
-        if now - self._stalled_since >= config.stall_seconds and not self._is_stall_told:
-            self._is_stall_told = True
+        if reason is not None and self._halt.is_news(time.monotonic()):
             self._report(EngineStalled(reason))
+        elif reason is None and self._halt.ended():
+            self._shipped = None  # those who are there now have nothing
 
     def _lose(self, slot: int, error: BaseException) -> None:
         if not self._lost:
@@ -332,32 +308,19 @@ class ExecutorWorker(Worker):
             return
         self._shipped = None  # where it was kept may be lost, too
         error = next(iter(lost.values()))
-        if self._is_broken and not self._is_owner:
+        if self._engines.is_broken and not self._engines.can_replace:
             stopped = RunStoppedError(f"the executor takes no more calls: {_shown(error)}. {_ADVICE}")
             stopped.__cause__ = error
             self._report(WorkerStopped(self.actor_ref, stopped))
             self._run = None
             self._cancel()
+            self._engines.close(is_idle=False)
             return
-        if self._is_broken:
+        if self._engines.is_broken:
             lost |= dict.fromkeys(self._futures, error)
             self._futures = {}
+            self._engines.close(is_idle=False)
         self._report(WorkerDied(self.actor_ref, _loss(error), tuple(lost)))
-
-
-def _outcome(index: int, value: Any, *, durable: bool) -> Outcome:
-    """Make an outcome of what came back; an executor of threads brings one."""
-    if isinstance(value, (Results, FailedCall)):
-        return value
-    kind, *content = value
-    if kind == "failed":
-        (description,) = content
-        return FailedCall(index, rebuilt(*description), description[2])
-    columns, trace, body, buffers = content
-    # As after any other journey: the user may write into the arrays of a result.
-    own = [bytearray(buffer) if memoryview(buffer).readonly else buffer for buffer in buffers]
-    (outcome,) = results((index,), columns, trace, body, own, durable=durable)
-    return outcome
 
 
 def _loss(error: BaseException) -> WorkerDiedError:
