@@ -17,10 +17,10 @@ import sys
 from thread_chunks import ExecutorWorker, chunk
 
 SIZE = 60  # trees on each side of the forest
-FIRES = 150  # that are lit for each density
+FIRES = 150  # that are lit for each density and seed
 
 
-def share_that_burns_through(density: float, seed: int) -> float:
+def share_that_burns_through(density: float, seed: int, fires: int) -> float:
     """Light one edge of many random forests, and count in how many the fire reaches the other.
 
     Parameters
@@ -29,6 +29,8 @@ def share_that_burns_through(density: float, seed: int) -> float:
         The share of places that hold a tree.
     seed
         Of the random numbers.
+    fires
+        How many forests.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def share_that_burns_through(density: float, seed: int) -> float:
         From 0 to 1.
     """
     rng = random.Random(seed)
-    return sum(burns_through(density, rng) for _ in range(FIRES)) / FIRES
+    return sum(burns_through(density, rng) for _ in range(fires)) / fires
 
 
 def burns_through(density: float, rng: random.Random) -> bool:
@@ -60,6 +62,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Burn random forests on a Dask cluster.")
     parser.add_argument("address", nargs="?", help="of a Dask scheduler (default: start a cluster here)")
     parser.add_argument("--path", default="on_dask.pkl", help="the checkpoint (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="few fires, of a second or two")
     return parser.parse_args()
 
 
@@ -72,7 +75,8 @@ def main() -> None:
         sys.exit('this example needs Dask: python -m pip install "thread-chunks[dask]"')
 
     densities = [0.52 + 0.01 * step for step in range(16)]
-    parameters = [[density, seed] for density in densities for seed in range(3)]
+    fires = FIRES // 10 if args.quick else FIRES
+    parameters = [[density, seed, fires] for density in densities for seed in range(3)]
     # One thread for each process: two fires in Python code would only take turns.
     cluster = {} if args.address else {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with Client(args.address, **cluster) as client:

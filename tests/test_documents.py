@@ -12,7 +12,7 @@ from conftest import Programs
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-OPTIONS = {"sweep.py": ["--quick"]}
+OPTIONS = {"sweep.py": ["--quick"], "on_dask.py": ["--quick"]}
 
 
 def blocks(page: Path, language: str) -> list[str]:

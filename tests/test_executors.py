@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import loky
 import numpy as np
@@ -56,19 +56,25 @@ def by_hand() -> ByHand:
     return ByHand()
 
 
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as executor:
+        yield executor
+
+
 def double(x: Any) -> Any:
     return 2 * x
 
 
 def started(
-    executor: Executor, parameters: list[Any], **options: Any
+    executor: Executor, parameters: list[Any], kind: type[ExecutorWorker] = ExecutorWorker, **options: Any
 ) -> "tuple[threading.Thread, list[Any]]":
     """Start a run in a thread of its own; what comes of it ends up in the list."""
     ended: list[Any] = []
 
     def run() -> None:
         try:
-            ended.append(chunk(double, parameters, worker=ExecutorWorker.on(executor), **options))
+            ended.append(chunk(double, parameters, worker=kind.on(executor), **options))
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             ended.append(error)
 
@@ -106,6 +112,89 @@ def test_executor_worker_saves_each_result_the_moment_it_comes(by_hand: ByHand, 
     by_hand.carry_out(2)
     thread.join(10)
     assert ended == [[0, 2, 4]]
+
+
+class Counting(ExecutorWorker):
+    """Counts its calls, and changes what they return."""
+
+    counted: ClassVar[list[int]] = []
+
+    def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        self.counted.append(args[0])
+        return super().execute(func, *args, **kwargs) + 100
+
+
+def test_override_of_execute_is_honoured_for_every_call(threads: ThreadPoolExecutor) -> None:
+    """A subclass decides how each call is carried out; each of its workers takes one call at a time."""
+    Counting.counted.clear()
+    with Chunker(double, chunk_size=3, worker=Counting.on(threads)) as chunker:
+        assert len(chunker.actors) == 3
+        assert chunker([[i] for i in range(6)]) == [100 + 2 * i for i in range(6)]
+    assert sorted(Counting.counted) == list(range(6))
+
+
+def test_override_of_execute_is_told_of_failures_and_losses(by_hand: ByHand) -> None:
+    """What the function raised, and that the executor lost the call, comes out of `super().execute`."""
+    thread, ended = started(by_hand, [[0]], chunk_size=1, kind=Counting, on_error="return")
+    for number in (0, 1):
+        wait_until(functools.partial(_has_submitted, by_hand, number + 1))
+        by_hand.submitted[number][0].set_exception(OSError("a node went down"))
+    thread.join(10)
+    ((failure,),) = ended
+    assert "call 0: the executor lost it: OSError: a node went down" in str(failure.exception)
+
+
+def test_waiting_ends_when_a_run_with_an_override_is_left_early(by_hand: ByHand) -> None:
+    """A worker that waits in `execute` for a call that never ends lets go when nobody needs it."""
+    with Chunker(double, chunk_size=2, worker=Counting.on(by_hand)) as chunker:
+        stream = chunker.as_completed([[i] for i in range(5)])
+        threading.Thread(target=_carry_out_soon, args=(by_hand, 0)).start()
+        next(stream)
+        stream.close()
+        actors = chunker.actors
+    wait_until(lambda: not any(actor.is_alive() for actor in actors))
+    assert not by_hand.is_shut
+
+
+def test_worker_runs_one_call_when_it_is_called_directly(threads: ThreadPoolExecutor) -> None:
+    """`run(label, *args)` on an instance submits the call, waits, and returns the label beside the result."""
+    worker = ExecutorWorker(double, executor=threads)
+    assert worker.run("label", 21) == ("label", 42)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        worker.run("label", None)
+
+
+def test_actors_that_the_user_started_run_one_call_each(by_hand: ByHand) -> None:
+    """As for every kind of worker: each started actor takes one call at a time."""
+    actors = [ExecutorWorker.start(double, executor=by_hand) for _ in range(2)]
+    outputs: list[Any] = []
+    thread = threading.Thread(target=lambda: outputs.extend(chunk(None, [[1], [2], [3]], actors)))
+    thread.start()
+    wait_until(lambda: len(by_hand.submitted) == 2)
+    by_hand.carry_out(1)
+    wait_until(lambda: len(by_hand.submitted) == 3)
+    by_hand.carry_out(0)
+    by_hand.carry_out(2)
+    thread.join(10)
+    assert outputs == [2, 4, 6]
+
+
+def test_kept_workers_serve_one_run_after_the_other(by_hand: ByHand) -> None:
+    """What a run that was left early had in flight is not taken for the next one's."""
+    with Chunker(double, chunk_size=2, worker=ExecutorWorker.on(by_hand)) as chunker:
+        stream = chunker.as_completed([[1], [2], [3]])
+        threading.Thread(target=_carry_out_soon, args=(by_hand, 0)).start()
+        assert next(stream) == (0, 2)
+        stream.close()
+        outputs: list[Any] = []
+        count = len(by_hand.submitted)
+        thread = threading.Thread(target=lambda: outputs.extend(chunker([[10], [20]])))
+        thread.start()
+        wait_until(lambda: len(by_hand.submitted) == count + 2)
+        by_hand.carry_out(count + 1)
+        by_hand.carry_out(count)
+        thread.join(10)
+    assert outputs == [20, 40]
 
 
 # --- what executors do wrong -----------------------------------------------------------------
@@ -223,12 +312,6 @@ def test_timeout_is_refused_when_calls_cannot_be_killed(by_hand: ByHand) -> None
 
 
 # --- pools of this machine -------------------------------------------------------------------
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as executor:
-        yield executor
 
 
 def test_calls_share_what_the_script_holds_when_they_run_in_threads(threads: ThreadPoolExecutor) -> None:

@@ -74,6 +74,8 @@ def sleep(x: int, seconds: float) -> int:
 
 def measured(engine: str, way: str, at_once: int, address: str, each: float) -> dict[str, float]:
     """Run two rounds of calls in this interpreter."""
+    executor: Any
+    func: Callable[[int, float], int] = same
     if engine == "dask":
         from distributed import Client  # noqa: PLC0415 - only this way needs it
 
@@ -81,7 +83,7 @@ def measured(engine: str, way: str, at_once: int, address: str, each: float) -> 
         client.wait_for_workers(2)
         executor, func = client.get_executor(), sleep
     else:
-        executor, func = Simulated(each), same
+        executor = Simulated(each)
     most = [0]
     watcher = threading.Thread(target=_watch, args=(most,), daemon=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
