@@ -206,9 +206,7 @@ class Plan:
         self._death_times.append(now)
         while self._death_times[0] < now - self.policy.restart.seconds:
             self._death_times.popleft()
-        if _may_be_innocent(
-            error
-        ):  # there was too little memory, or a neighbour was to blame: have fewer next time
+        if _may_be_innocent(error):  # too little memory, or a neighbour's fault: have fewer next time
             beside = len(self._running) + len(others)
             self._neighbours.update(dict.fromkeys(suspects, beside // 2))
         if len(suspects) == 1:
