@@ -26,6 +26,7 @@ from .errors import (
 )
 from .executor_worker import ExecutorWorker
 from .process_worker import ProcessWorker
+from .ray_worker import RayWorker
 from .worker import ThreadWorker, Worker
 
 __version__ = "2.0.0.dev0"
@@ -49,6 +50,7 @@ __all__ = [
     "FunctionChangedWarning",
     "NotACheckpointError",
     "ProcessWorker",
+    "RayWorker",
     "RemoteError",
     "RemoteTraceback",
     "RunStoppedError",

@@ -17,7 +17,7 @@ import pykka
 
 from . import _wire, config
 from ._executors import Engine, Source, check_source, engine_for, made
-from ._received import rebuilt, results
+from ._received import outcome
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import (
     Call,
@@ -322,15 +322,7 @@ def _outcome(index: int, value: Any, *, durable: bool) -> Outcome:
     """Make an outcome of what came back; an executor of threads brings one."""
     if isinstance(value, (Results, FailedCall)):
         return value
-    kind, *content = value
-    if kind == "failed":
-        (description,) = content
-        return FailedCall(index, rebuilt(*description), description[2])
-    columns, trace, body, buffers = content
-    # As after any other journey: the user may write into the arrays of a result.
-    own = [bytearray(buffer) if memoryview(buffer).readonly else buffer for buffer in buffers]
-    (outcome,) = results((index,), columns, trace, body, own, durable=durable)
-    return outcome
+    return outcome(index, value, durable=durable)
 
 
 def _loss(error: BaseException) -> WorkerDiedError:
