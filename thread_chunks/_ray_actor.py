@@ -1,13 +1,15 @@
 """The near half of one Ray actor: start it, have it run calls, end it.
 
 One rule: every wait ends: with a result, with what Ray says of a death, at the time limit, or
-when nobody waits any more. What is done about a death is not known here.
+when nobody waits any more. And nothing of Ray's outlives that: no handle, no reference. What is done about a death is not known here.
 """
 
+import concurrent.futures
 import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -49,7 +51,7 @@ class RayActor:
         self._woken = woken
         self._ray = session.opened(is_wanted)
         self._func: Callable[..., Any] | None = None
-        self._handle = session.started(options)
+        self._handle: Any = session.started(options)
 
     def hold(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> None:
         """Give it a function, unless that is the one it holds; blocks until there is room for the actor.
@@ -71,7 +73,7 @@ class RayActor:
         if func is self._func:
             return
         try:
-            self._wait(self._handle.hold.remote(self._session.shared(pickled)), self._check_room())
+            self._wait(self._handle.hold.remote(self._session.shared(pickled)).future(), self._check_room())
         except self._ray.exceptions.RayError as error:
             msg = f"Ray could not start an actor: {_shown(error)}"
             raise NoActorError(msg) from error
@@ -103,43 +105,52 @@ class RayActor:
         main, buffers = dump(call.kwargs or call.args)
         arrays = tuple(np.frombuffer(buffer, np.uint8) for buffer in buffers)
         try:
-            value = self._wait(self._handle.run.remote(call.index, main, arrays, slot), _limit(timeout))
+            value = self._wait(
+                self._handle.run.remote(call.index, main, arrays, slot).future(), _limit(timeout)
+            )
         except CallTimeoutError:
             raise
         except UnwantedError:
-            self.kill()
             raise WorkerDiedError("the Ray actor was ended with its run") from None
         except Exception as error:
             # Ray reports deaths in many ways, and a Ray that was shut down meanwhile in some more.
-            self.kill()
             raise _death(error) from error
         return outcome(call.index, value, durable=durable)
 
     def kill(self) -> None:
         """End it at once, whatever it runs."""
-        with suppress(Exception):
-            self._ray.kill(self._handle)
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with suppress(Exception):
+                self._ray.kill(handle)
 
     def stop(self) -> None:
         """Let it end by itself, as it runs nothing; does not wait."""
-        with suppress(Exception):
-            self._handle.__ray_terminate__.remote()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with suppress(Exception):
+                handle.__ray_terminate__.remote()
 
-    def _wait(self, promised: Any, check: Callable[[], float]) -> Any:
+    def _wait(self, future: "Future[Any]", check: Callable[[], float]) -> Any:
         """Wait for what Ray promised; `check` says how long until it is to be asked again, or raises."""
-        future = promised.future()
-        future.add_done_callback(lambda _: self._woken.set())
-        while not future.done():
-            try:
+        try:
+            future.add_done_callback(self._wake)
+            while not future.done():
                 if not self._is_wanted():
                     raise UnwantedError
-                seconds = check()
-            except BaseException:
-                self.kill()
-                raise
-            self._woken.wait(min(seconds, config.heartbeat_seconds))
-            self._woken.clear()
-        return future.result()
+                self._woken.wait(min(check(), config.heartbeat_seconds))
+                self._woken.clear()
+            return future.result()
+        except BaseException:
+            self.kill()
+            concurrent.futures.wait((future,), config.heartbeat_seconds)
+            raise
+        finally:
+            # Not to be kept by a traceback: Ray ends this process if it is told of a reference's end after its own.
+            del future
+
+    def _wake(self, _: object) -> None:
+        self._woken.set()
 
     def _check_room(self) -> Callable[[], float]:
         """Return what looks, while an actor waits to be started, whether there can ever be room for it."""

@@ -11,10 +11,12 @@ thread would take the Ray of others along. And only the main thread would let Ra
 this process takes SIGTERM. This room knows no messages and no runs.
 """
 
+import atexit
 import importlib
 import importlib.util
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -195,6 +197,8 @@ class Session:
             if after is not None:
                 after.wait()
             self._ray = importlib.import_module("ray")
+            atexit.unregister(_finish)
+            atexit.register(_finish)  # now, so that it comes before what Ray does at the end
             if not self._ray.is_initialized():
                 self._is_ours = True
                 self.is_local = _start(self._ray)
@@ -210,14 +214,39 @@ class Session:
         self.over.set()
 
 
+def _finish() -> None:
+    """Let Ray be stopped in peace before the interpreter ends, if it is being stopped: after Ctrl-C nobody waited."""
+    Session.wait_over(config.grace_seconds)
+
+
 def _start(ray: Any) -> bool:
     """Connect to the Ray that the environment names, or start one; tell whether it was started here."""
     options: dict[str, Any] = {"logging_level": logging.ERROR}
-    if "://" not in os.environ.get("RAY_ADDRESS", ""):
+    named = os.environ.get("RAY_ADDRESS", "")
+    if "://" not in named:
         options["include_dashboard"] = False
+    if not _answers(named or ray._private.utils.read_ray_address() or ""):  # noqa: SLF001 - as below
+        if named:
+            msg = (
+                f"nothing answers at {named}, which RAY_ADDRESS names: start that Ray, or unset the variable"
+            )
+            raise ConnectionError(msg)
+        options["address"] = "local"  # what `ray start` left a note of has ended since
     ray.init(**options)
     node = getattr(ray._private.worker, "_global_node", None)  # noqa: SLF001 - nothing public tells it
     return node is not None and bool(node.is_head())
+
+
+def _answers(address: str) -> bool:
+    """Tell whether a Ray may be there, in seconds: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdecimal():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), config.grace_seconds).close()
+    except OSError:
+        return False
+    return True
 
 
 def check_installed() -> None:
