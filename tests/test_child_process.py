@@ -953,7 +953,8 @@ def test_child_dies_when_a_call_closed_its_socket(child: ChildProcess, tmp_path:
 
     with pytest.raises(WorkerDiedError, match="closed the descriptors of its process"):
         outputs(child, closes_everything, [])
-    assert {path.stat().st_size for path in tmp_path.glob("of the user *")} == {0}
+    # Its other threads notice at once, and the process may end before it opens a file.
+    assert {path.stat().st_size for path in tmp_path.glob("of the user *")} <= {0}
 
 
 def test_child_is_exhausted_when_a_call_ran_out_of_memory(child: ChildProcess) -> None:

@@ -164,6 +164,16 @@ def test_workers_know_neither_plan_nor_checkpoint(name: str) -> None:
     assert not USES[name] & {"_run", "_pool", "_options", "_job", "progress"}
 
 
+def test_engines_of_others_are_imported_when_they_are_used() -> None:
+    """Nothing that is imported with the package imports Ray or Dask, and the far halves know neither of them."""
+    for name, tree in TREES.items():
+        assert not others(tree) & {"ray", "distributed", "dask", "loky", "mpi4py", "executorlib"}, name
+    assert USES["_engine"] <= {"_outcome", "_wire"}
+    assert USES["_ray_host"] == {"_engine"}
+    assert not USES["_ray_actor"] & {"worker", "ray_worker", "_run", "_pool"}
+    assert not USES["_ray_session"] & {"messages", "worker", "ray_worker", "_ray_actor", "_run", "_pool"}
+
+
 def test_looking_knows_nothing_of_running() -> None:
     """Who looks into a checkpoint needs no actor, and nothing that could change the file."""
     rooms = {"cli", "_summary", "_report", "_glance", "_table", "_plot", "_frame", "_outfile"}

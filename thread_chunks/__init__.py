@@ -28,6 +28,7 @@ from .errors import (
 )
 from .executor_worker import ExecutorWorker
 from .process_worker import ProcessWorker
+from .ray_worker import RayWorker
 from .worker import ThreadWorker, Worker
 
 __version__ = "2.0.0.dev0"
@@ -52,6 +53,7 @@ __all__ = [
     "FunctionChangedWarning",
     "NotACheckpointError",
     "ProcessWorker",
+    "RayWorker",
     "RemoteError",
     "RemoteTraceback",
     "RunStoppedError",

@@ -280,7 +280,7 @@ class Chunker:
         """Stop the workers that this object started, unless it is persistent; blocks until they ended."""
         if not self.persistent:
             wait(self._pool.stop(), config.grace_seconds)
-            self._pool.close_relay()
+            self._pool.close(config.ray_stop_seconds)
 
     def __enter__(self) -> Self:
         """Return the object."""

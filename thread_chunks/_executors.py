@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from . import _engine, config
 from ._by_value import dump
 from ._parameters import shown
-from ._received import rebuilt, results
-from .messages import Call, FailedCall, Outcome
+from ._received import outcome
+from .messages import Call, Outcome
 from .worker import run_here
 
 Source: TypeAlias = "Executor | Callable[[], Executor]"
@@ -86,15 +86,7 @@ class Engine:
         durable
             Whether it will be saved.
         """
-        kind, *content = value
-        if kind == "failed":
-            (description,) = content
-            return FailedCall(index, rebuilt(*description), description[2])
-        columns, trace, body, buffers = content
-        # As after any other journey: the user may write into the arrays of a result.
-        own = [bytearray(buffer) if memoryview(buffer).readonly else buffer for buffer in buffers]
-        (outcome,) = results((index,), columns, trace, body, own, durable=durable)
-        return outcome
+        return outcome(index, value, durable=durable)
 
     def check(self) -> str | None:
         """Look whether calls can be carried out; must not block.

@@ -248,7 +248,8 @@ def header_bytes(salt: bytes, fingerprint: bytes, head: bytes, about: About) -> 
 def _not_ours(path: str, *, is_empty: bool = False) -> str:
     if is_empty:  # a run makes the file before it knows what to write
         return (
-            f"{path} is empty: a run that just began has not written to it yet, or one ended before it could."
+            f"{path} is not a checkpoint of thread-chunks yet: it is empty. A run that just began has not "
+            "written to it, or one ended before it could. It was left alone."
         )
     return (
         f"{path} is not a checkpoint of thread-chunks. It was left alone. "

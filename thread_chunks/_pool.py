@@ -252,11 +252,19 @@ class Pool:
         """Let children print by themselves again; return the lines that are still to be shown."""
         return b"" if self._relay is None else self._relay.detach()
 
-    def close_relay(self) -> None:
-        """Give back what caught prints; for when the workers are stopped."""
+    def close(self, seconds: float) -> None:
+        """Give back what the workers shared; for when they are stopped.
+
+        Parameters
+        ----------
+        seconds
+            How long to wait for it at most.
+        """
         if self._relay is not None:
             self._relay.close()
             self._relay = None
+        if self._kind is not None and not self.is_left_behind:
+            worker_class(self._kind).wait_released(seconds)
 
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.

@@ -46,6 +46,19 @@ def results(
     yield Results(indices, outputs, seconds, kept, trace, sum(map(_wire.size, (body, *buffers))))
 
 
+def outcome(index: int, value: tuple[Any, ...], *, durable: bool) -> Outcome:
+    """Make an outcome of what `_engine.run` returned."""
+    kind, *content = value
+    if kind == "failed":
+        (description,) = content
+        return FailedCall(index, rebuilt(*description), description[2])
+    columns, trace, body, buffers = content
+    # As after any other journey: the user may write into the arrays of a result.
+    own = [bytearray(buffer) if memoryview(buffer).readonly else buffer for buffer in buffers]
+    (found,) = results((index,), columns, trace, body, own, durable=durable)
+    return found
+
+
 def rebuilt(name: str, message: str, text: str, pickled: bytes | None, _: bool) -> BaseException:
     """Make the exception of a call again, or a stand-in with its name and message."""
     exception: BaseException | None = None

@@ -335,7 +335,7 @@ class _Run:
             self._bar.printed(self._pool.release_prints())
         self._bar.close()
         if self._pool is not None and self._is_own_pool:
-            self._pool.close_relay()
+            self._pool.close(config.ray_stop_seconds if self._has_ended else config.interrupt_seconds)
 
     def _stop_actors(self) -> None:
         """Stop what this run started, once, workers first and the writer last; in the steward's thread."""

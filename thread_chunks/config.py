@@ -69,6 +69,13 @@ interrupt_seconds: float = 0.3
 actor_end_seconds: float = 0.1
 """Seconds to wait for the reason that an actor which ended may still be about to tell."""
 
+ray_stop_seconds: float = 10.0
+"""Seconds to wait until Ray, if it was started for a run, has stopped. It takes one or two,
+and a script that starts another Ray right afterwards should not meet the old one."""
+
+placement_seconds: float = 30.0
+"""Seconds after which a worker that waits for room in a cluster says so in the log, again and again."""
+
 heartbeat_seconds: float = 0.5
 """Seconds between two checks, while waiting, that whoever is waited for lives."""
 

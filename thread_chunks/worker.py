@@ -173,6 +173,16 @@ class Worker(Actor):
         """
         return 1
 
+    @classmethod
+    def wait_released(cls, seconds: float) -> None:
+        """Wait until what ended workers of this class shared is given back; here that is nothing.
+
+        Parameters
+        ----------
+        seconds
+            At most so long.
+        """
+
     # --- the actor ---------------------------------------------------------------
 
     def on_receive(self, message: Any) -> Any:
