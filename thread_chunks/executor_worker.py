@@ -9,7 +9,7 @@ are is known to `_executors`, what runs at their other end is `_engine`.
 import concurrent.futures
 import functools
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import suppress
 from typing import Any, ClassVar, Self
 
@@ -159,7 +159,7 @@ class ExecutorWorker(Worker):
             future.cancel()
             value = future.result()
         except Exception as error:
-            self._is_broken |= isinstance(error, BrokenExecutor)
+            self._note_broken(error)
             self._death = _loss(error)
             raise self._death from error
         outcome = _outcome(0, value, durable=False)
@@ -287,11 +287,14 @@ class ExecutorWorker(Worker):
         del self._futures[slot]
         error = CancelledError("it was cancelled") if future.cancelled() else future.exception()
         if error is not None:
-            self._is_broken |= isinstance(error, BrokenExecutor)
+            self._note_broken(error)
             self._lose(slot, error)
             return
         outcome = _outcome(index, future.result(), durable=self._run.durable)
         self._report(CallsFinished(self.actor_ref, (outcome,), is_last=True, slot=slot))
+
+    def _note_broken(self, error: BaseException) -> None:
+        self._is_broken |= self._engine is None or self._engine.is_broken_by(error)
 
     def _lose(self, slot: int, error: BaseException) -> None:
         if not self._lost:
