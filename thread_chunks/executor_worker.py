@@ -347,5 +347,5 @@ def _loss(error: BaseException) -> WorkerDiedError:
 
 def _shown(error: BaseException) -> str:
     """Say it in one line; the whole of it is the cause of what we raise."""
-    line = str(error).partition("\n")[0]
+    line = str(error).partition("\n")[0].rstrip(".")
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
