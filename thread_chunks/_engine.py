@@ -6,11 +6,15 @@ So an exception that an engine reports is the engine's own. This room knows noth
 nor which engine it runs in. thread-chunks must be installed there.
 """
 
+import ctypes
+import functools
 import hashlib
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +107,29 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
     started = time.time() - (time.perf_counter() - start)
     columns = _wire.single(index, seconds, main, buffers)
     return "results", columns, (started, slot, 0), main, buffers
+
+
+def run_tied(_unique: str, function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
+    """Run one call in a process that is to end with the one which started it.
+
+    Parameters
+    ----------
+    _unique
+        Tells this attempt from every other one, for engines that look whether they made an equal one before.
+    function, index, row, slot
+        As for `run`.
+
+    Returns
+    -------
+    tuple
+        As `run`.
+    """
+    with suppress(Exception):  # only Linux can
+        _tie()
+    return run(function, index, row, slot)
+
+
+@functools.cache
+def _tie() -> None:
+    """Have the kernel kill this process with the thread that started it, or with the process of that."""
+    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG

@@ -6,6 +6,7 @@ room runs in the worker's thread and knows nothing of runs.
 """
 
 import concurrent.futures
+import uuid
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, TypeAlias
@@ -103,6 +104,10 @@ class Engine:
         """
         return None
 
+    def is_broken_by(self, error: BaseException) -> bool:
+        """Tell whether an executor that reports this takes no more calls."""
+        return isinstance(error, BrokenExecutor)
+
     def close(self, *, is_idle: bool) -> None:
         """Shut an executor down that was made here; waits for its end only where nothing runs."""
         if is_idle:
@@ -176,14 +181,60 @@ class DaskEngine(Engine):
         return self.executor._client  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other way to it
 
 
+class ExecutorlibEngine(Engine):
+    """One of executorlib's.
+
+    With a block allocation a process that ended is not replaced: its call goes on to the next one, and
+    this error is seen when none is left. Else each call has a process of its own, and the error is of that
+    call only. No process of it notices that the script was killed, so each is told to end with it.
+    With a cache it takes equal calls for one call, for ever, and what says that a call failed is a
+    result to it; so no two calls are equal.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(executor)
+        self._is_block = "restart_limit" in (executor.info or ())  # type: ignore[attr-defined]
+
+    def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
+        return super()._submit(_engine.run_tied, uuid.uuid4().hex, *args)
+
+    def is_broken_by(self, error: BaseException) -> bool:
+        """Tell whether no process is left."""
+        return super().is_broken_by(error) or (
+            self._is_block and type(error).__name__ == "ExecutorlibSocketError"
+        )
+
+
+class MpiEngine(Engine):
+    """mpi4py's executor.
+
+    Where MPI cannot start its processes, a thread of that executor ends with a traceback, and no
+    future of it ever does. So this waits until they are there.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(executor)
+        executor.bootup(wait=False)  # type: ignore[attr-defined]
+        pool = executor._pool  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public tells
+        while not pool.event.wait(config.heartbeat_seconds):
+            if not pool.thread.is_alive() and not pool.event.is_set():
+                msg = (
+                    "MPI started no processes; its own error is above. Start the script with them: "
+                    "mpiexec -n 8 python -m mpi4py.futures script.py"
+                )
+                raise RuntimeError(msg)
+
+
 def engine_for(executor: Executor) -> Engine:
     """Return what knows the ways of an executor."""
     others = getattr(concurrent.futures, "InterpreterPoolExecutor", ())
     if isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not isinstance(executor, others):
         return ThreadEngine(executor)
-    if type(executor).__module__.partition(".")[0] == "distributed":
-        return DaskEngine(executor)
-    return Engine(executor)
+    package = type(executor).__module__.partition(".")[0]
+    return _KINDS.get(package, Engine)(executor)
+
+
+_KINDS = {"distributed": DaskEngine, "executorlib": ExecutorlibEngine, "mpi4py": MpiEngine}
 
 
 class Engines:

@@ -157,7 +157,7 @@ class ExecutorWorker(Worker):
             future.cancel()
             value = future.result()
         except Exception as error:
-            if isinstance(error, BrokenExecutor) and self._engines.can_replace:
+            if self._engines.current().is_broken_by(error) and self._engines.can_replace:
                 self._engines.close(is_idle=False)
             self._shipped, self._death = None, _loss(error)
             raise self._death from error
@@ -274,7 +274,7 @@ class ExecutorWorker(Worker):
         del self._futures[slot]
         error = CancelledError("it was cancelled") if future.cancelled() else future.exception()
         if error is not None:
-            self._engines.is_broken |= isinstance(error, BrokenExecutor)
+            self._engines.is_broken |= self._engines.current().is_broken_by(error)
             self._lose(slot, error)
             return
         outcome = self._engines.current().outcome(index, future.result(), durable=self._run.durable)
