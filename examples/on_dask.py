@@ -78,7 +78,7 @@ def main() -> None:
     fires = FIRES // 10 if args.quick else FIRES
     parameters = [[density, seed, fires] for density in densities for seed in range(3)]
     # One thread for each process: two fires in Python code would only take turns.
-    cluster = {} if args.address else {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    cluster = {} if args.address else {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with Client(args.address, **cluster) as client:
         outputs = chunk(
             share_that_burns_through,
