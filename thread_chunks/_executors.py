@@ -8,7 +8,7 @@ room runs in the worker's thread and knows nothing of runs.
 import concurrent.futures
 import uuid
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import Any, TypeAlias
 
 from . import _engine, config
@@ -101,6 +101,8 @@ class Engine:
         ------
         BrokenExecutor
             If they never will be again, and no future may tell.
+        CancelledError
+            If what is in flight may be lost, and no future may tell.
         """
         return None
 
@@ -147,6 +149,10 @@ class DaskEngine(Engine):
     each of them once, and not with every call.
     """
 
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(executor)
+        self._scheduler = self._client._scheduler_identity.get("id")  # noqa: SLF001 - to see that it is another
+
     def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
         """Scatter a large function; blocks until the workers have it, and not for long where there is none."""
         function = super().ship(func, pickled)
@@ -169,6 +175,13 @@ class DaskEngine(Engine):
             raise BrokenExecutor(msg)
         if self._client.status != "running":
             return "the connection to the Dask scheduler is lost"
+        known, self._scheduler = self._scheduler, self._client._scheduler_identity.get("id")  # noqa: SLF001
+        if known not in {
+            None,
+            self._scheduler,
+        }:  # what was submitted while the old one went down is never heard of
+            msg = "the Dask scheduler was started anew"
+            raise CancelledError(msg)
         if self._client._scheduler_identity.get("n_workers", 1) == 0:  # noqa: SLF001 - asking would block
             return "the Dask cluster has no worker"
         return None

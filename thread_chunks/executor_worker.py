@@ -286,10 +286,12 @@ class ExecutorWorker(Worker):
             return
         try:
             reason = self._engines.current().check()
-        except BrokenExecutor as error:
-            self._engines.is_broken = True
-            for slot in self._futures:
+        except (BrokenExecutor, CancelledError) as error:
+            self._engines.is_broken |= isinstance(error, BrokenExecutor)
+            futures, self._futures = self._futures, {}
+            for slot, (_, future) in futures.items():
                 self._lose(slot, error)
+                future.cancel()
             return
         if reason is not None and self._halt.is_news(time.monotonic()):
             self._report(EngineStalled(reason))
