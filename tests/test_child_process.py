@@ -25,7 +25,8 @@ from thread_chunks import (
     _wire,
     config,
 )
-from thread_chunks._child_process import THREAD_VARIABLES, ChildProcess, NotStartedError, UnreadableError
+from thread_chunks._child_process import THREAD_VARIABLES, ChildProcess, UnreadableError
+from thread_chunks._not_started import NotStartedError
 from thread_chunks._parameters import read_calls
 from thread_chunks.messages import NOT_PICKLED, FailedCall, Outcome, Results
 

@@ -86,3 +86,9 @@ def dump(value: Any) -> tuple[bytes, list[memoryview]]:
     out = io.BytesIO()
     _Pickler(out, buffer_callback=_wire.buffer_taker(buffers)).dump(value)
     return out.getvalue(), buffers
+
+
+def dump_copied(value: Any) -> tuple[bytes, list[bytearray]]:
+    """Pickle `value` as it is now: as `dump`, but its buffers are copies, which pickle in turn."""
+    main, buffers = dump(value)
+    return main, list(map(bytearray, buffers))

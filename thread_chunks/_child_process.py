@@ -19,6 +19,7 @@ from typing import Any
 from . import _child, _wire, config
 from ._by_value import dump
 from ._late import imported
+from ._not_started import NotStartedError
 from ._outbox import DONE
 from ._received import rebuilt, results
 from .errors import CallTimeoutError, WorkerDiedError
@@ -38,10 +39,6 @@ THREAD_VARIABLES = (
 
 class UnreadableError(Exception):
     """The function or the parameters did not survive the journey; ``args[0]`` says why."""
-
-
-class NotStartedError(WorkerDiedError):
-    """No child could be started, so no call can be blamed."""
 
 
 class ChildProcess:

@@ -9,17 +9,13 @@ import concurrent.futures
 import uuid
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from typing import Any, TypeAlias
+from typing import Any
 
 from . import _engine, config
-from ._by_value import dump
-from ._parameters import shown
+from ._by_value import dump_copied
+from ._here import run_here
 from ._received import outcome
 from .messages import Call, Outcome
-from .worker import run_here
-
-Source: TypeAlias = "Executor | Callable[[], Executor]"
-"""An executor, or what makes one."""
 
 
 class Engine:
@@ -44,12 +40,11 @@ class Engine:
         pickled
             The same, pickled; ``None`` if that is still to be done.
         """
-        return _engine.Shipped.of(dump_function(func) if pickled is None else pickled)
+        return _engine.Shipped.of(pickled or dump_copied(func))
 
     def pack(self, call: Call) -> Any:
         """Make one call ready to travel; raises whatever pickling its arguments raises."""
-        main, buffers = dump(call.kwargs or call.args)
-        return call.index, (main, tuple(map(bytearray, buffers)))
+        return call.index, dump_copied(call.kwargs or call.args)
 
     def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Any]":
         """Hand one call over, and do not wait for it.
@@ -151,7 +146,7 @@ class DaskEngine(Engine):
 
     def __init__(self, executor: Executor) -> None:
         super().__init__(executor)
-        self._scheduler = self._client._scheduler_identity.get("id")  # noqa: SLF001 - to see that it is another
+        self._scheduler = self._identity.get("id")  # to see when it is another
 
     def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
         """Scatter a large function; blocks until the workers have it, and not for long where there is none."""
@@ -167,27 +162,25 @@ class DaskEngine(Engine):
 
     def check(self) -> str | None:
         """Look at what the client knows of its cluster; it asks every other second."""
-        if self._client.status in {
-            "closing",
-            "closed",
-        }:  # what was submitted just before is never heard of again
+        status = self._client.status
+        if status in {"closing", "closed"}:  # what was just submitted then is never heard of again
             msg = "the Dask client is closed"
             raise BrokenExecutor(msg)
-        if self._client.status != "running":
+        if status != "running":
             return "the connection to the Dask scheduler is lost"
-        known, self._scheduler = self._scheduler, self._client._scheduler_identity.get("id")  # noqa: SLF001
-        if known not in {
-            None,
-            self._scheduler,
-        }:  # what was submitted while the old one went down is never heard of
+        known, self._scheduler = self._scheduler, self._identity.get("id")
+        if known not in {None, self._scheduler}:  # what was submitted as the old one went may be lost
             msg = "the Dask scheduler was started anew"
             raise CancelledError(msg)
-        if self._client._scheduler_identity.get("n_workers", 1) == 0:  # noqa: SLF001 - asking would block
-            return "the Dask cluster has no worker"
-        return None
+        return "the Dask cluster has no worker" if self._identity.get("n_workers", 1) == 0 else None
 
     def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
         return self.executor.submit(run, *args, pure=False)
+
+    @property
+    def _identity(self) -> Any:
+        """What the scheduler last said of itself: to ask it would block."""
+        return self._client._scheduler_identity  # noqa: SLF001 - nothing public tells without asking
 
     @property
     def _client(self) -> Any:
@@ -248,111 +241,3 @@ def engine_for(executor: Executor) -> Engine:
 
 
 _KINDS = {"distributed": DaskEngine, "executorlib": ExecutorlibEngine, "mpi4py": MpiEngine}
-
-
-class Engines:
-    """The engine of a worker: the user's, or one that is made here, and made anew after it broke.
-
-    Parameters
-    ----------
-    source
-        An executor, or what makes one.
-
-    Raises
-    ------
-    TypeError
-        If it is neither.
-    """
-
-    def __init__(self, source: Source) -> None:
-        check_source(source)
-        self._source = source
-        self._engine: Engine | None = None
-        self.is_broken = False  # it takes no more calls; until it is closed
-
-    @property
-    def can_replace(self) -> bool:
-        """Whether another one can be made."""
-        return not isinstance(self._source, Executor)
-
-    def current(self) -> Engine:
-        """Return the engine; make one where none is left and that is ours to do."""
-        if self._engine is None:
-            source = self._source
-            self._engine = engine_for(source if isinstance(source, Executor) else _made(source))
-        return self._engine
-
-    def close(self, *, is_idle: bool) -> None:
-        """Let go of the present one, and shut down what was made here; waits for its end only where nothing runs."""
-        engine, self._engine, self.is_broken = self._engine, None, False
-        if engine is not None and self.can_replace:
-            engine.close(is_idle=is_idle)
-
-
-class Halt:
-    """Tells a halt of an engine from a moment's pause.
-
-    Parameters
-    ----------
-    seconds
-        How long it is only a pause.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._since: float | None = None
-        self._is_told = False
-
-    def ended(self) -> bool:
-        """Take note that it goes on; tell whether it had not."""
-        was, self._since, self._is_told = self._since is not None, None, False
-        return was
-
-    def is_news(self, now: float) -> bool:
-        """Take note that it still does not; tell, once, when that is worth telling."""
-        self._since = now if self._since is None else self._since
-        is_news = not self._is_told and now - self._since >= self._seconds
-        self._is_told |= is_news
-        return is_news
-
-
-def check_source(source: object) -> None:
-    """Refuse what is neither an executor nor makes one.
-
-    Raises
-    ------
-    TypeError
-        With the fix.
-    """
-    if isinstance(source, Executor):
-        return
-    if isinstance(source, type) and issubclass(source, Executor):
-        return
-    fix = "pass an executor, such as client.get_executor() of a Dask client, or a function that makes one"
-    if hasattr(source, "get_executor"):
-        fix = "pass its executor: ExecutorWorker.on(client.get_executor())"
-    elif callable(source) and not isinstance(source, type):
-        return
-    msg = f"ExecutorWorker.on() needs a concurrent.futures.Executor, not {shown(source)}: {fix}"
-    raise TypeError(msg)
-
-
-def _made(source: Callable[[], Executor]) -> Executor:
-    """Make an executor.
-
-    Raises
-    ------
-    TypeError
-        If that is none.
-    """
-    executor = source()
-    if not isinstance(executor, Executor):
-        msg = f"{shown(source)} returned {shown(executor)}, and not a concurrent.futures.Executor"
-        raise TypeError(msg)
-    return executor
-
-
-def dump_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
-    """Pickle a function for another process."""
-    main, buffers = dump(func)
-    return main, list(map(bytearray, buffers))

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import pykka
 
 from ._actor import Steward, ask
-from ._by_value import dump
+from ._by_value import dump_copied
 from ._options import WorkerKind, checked_size, worker_class
 from ._parameters import shown
 from ._relay import Relay
@@ -133,7 +133,7 @@ class Pool:
     @property
     def slots(self) -> int:
         """How many calls each worker runs at once."""
-        return 1 if self._kind is None else worker_class(self._kind).slots(max(1, self._size))
+        return max(1, self._size) if self._kind is not None and worker_class(self._kind).holds_many() else 1
 
     @property
     def is_left_behind(self) -> bool:
@@ -305,10 +305,7 @@ def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
         If it holds something that cannot be pickled.
     """
     try:
-        main, buffers = dump(func)
-        return main, list(
-            map(bytearray, buffers)
-        )  # as they are now, for children that are started later, too
+        return dump_copied(func)  # as it is now, for children that are started later, too
     except Exception as error:
         name = getattr(func, "__name__", repr(func))
         msg = (

@@ -17,7 +17,8 @@ import numpy as np
 
 from . import config
 from ._by_value import dump
-from ._ray_session import NoActorError, Session, UnwantedError
+from ._not_started import NotStartedError
+from ._ray_session import Session, UnwantedError
 from ._received import outcome
 from .errors import CallTimeoutError, WorkerDiedError
 from .messages import Call, Outcome
@@ -65,7 +66,7 @@ class RayActor:
 
         Raises
         ------
-        NoActorError
+        NotStartedError
             If Ray does not start the actor.
         UnwantedError
             If nobody waits any more.
@@ -76,7 +77,7 @@ class RayActor:
             self._wait(self._handle.hold.remote(self._session.shared(pickled)).future(), self._check_room())
         except self._ray.exceptions.RayError as error:
             msg = f"Ray could not start an actor: {_shown(error)}"
-            raise NoActorError(msg) from error
+            raise NotStartedError(msg) from error
         self._func = func
 
     def run(self, call: Call, timeout: float | None, slot: int, *, durable: bool) -> Outcome:
@@ -99,6 +100,8 @@ class RayActor:
             If it took longer; the actor was killed.
         WorkerDiedError
             If the actor died, or was lost.
+        UnwantedError
+            If nobody waits any more; the actor was killed.
         BaseException
             Whatever pickling the arguments raises.
         """
@@ -108,10 +111,8 @@ class RayActor:
             value = self._wait(
                 self._handle.run.remote(call.index, main, arrays, slot).future(), _limit(timeout)
             )
-        except CallTimeoutError:
+        except (CallTimeoutError, UnwantedError):
             raise
-        except UnwantedError:
-            raise WorkerDiedError("the Ray actor was ended with its run") from None
         except Exception as error:
             # Ray reports deaths in many ways, and a Ray that was shut down meanwhile in some more.
             raise _death(error) from error
@@ -160,7 +161,7 @@ class RayActor:
             nonlocal end
             if self._session.is_local and (lack := self._lack()):
                 msg = f"the Ray that was started here has {lack}: ask for less in RayWorker.on()"
-                raise NoActorError(msg)
+                raise NotStartedError(msg)
             if time.monotonic() > end:
                 log.warning("a worker still waits for Ray to have room for an actor with %s", self._options)
                 end += config.placement_seconds

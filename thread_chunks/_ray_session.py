@@ -25,16 +25,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _engine, config
+from ._not_started import NotStartedError
 from ._ray_host import RayHost
-from .errors import WorkerDiedError
 
 # Ray would restart actors and repeat calls by itself; here the plan decides about that.
 FIXED = {"max_restarts": 0, "max_task_retries": 0}
 """What every Ray actor of ours is made with."""
-
-
-class NoActorError(WorkerDiedError):
-    """Ray could not be started, or it starts no actor: no call can be blamed."""
 
 
 class UnwantedError(Exception):
@@ -84,7 +80,7 @@ class Session:
 
         Raises
         ------
-        NoActorError
+        NotStartedError
             If this process was forked from one that uses Ray: it cannot use it, too.
         """
         with cls._lock:
@@ -94,7 +90,7 @@ class Session:
                 latest = cls._latest = Session(after)
             elif latest.process != os.getpid():
                 msg = "this process was forked from one that uses Ray, which works in its parent only"
-                raise NoActorError(msg)
+                raise NotStartedError(msg)
             latest.users += 1
             return latest
 
@@ -137,7 +133,7 @@ class Session:
         ------
         UnwantedError
             If not.
-        NoActorError
+        NotStartedError
             If it cannot be started; Ray's own error is the cause.
         """
         while not self._is_up.wait(config.heartbeat_seconds):
@@ -145,7 +141,7 @@ class Session:
                 raise UnwantedError
         if self._error is not None:
             msg = f"Ray could not be started: {type(self._error).__name__}: {self._error}"
-            raise NoActorError(msg) from self._error
+            raise NotStartedError(msg) from self._error
         return self._ray
 
     def started(self, options: dict[str, Any]) -> Any:

@@ -227,7 +227,7 @@ class Supervisor(Actor):
         for worker in tuple(self._workers):
             if not worker.is_alive():
                 self._lose(worker)
-            elif worker.actor_class.slots(2) > 1:  # one that waits for its calls would read it too late
+            elif worker.actor_class.holds_many():  # one that waits for its calls would read it too late
                 self._tell(worker, CheckEngine())
 
     def _take_note(self, message: ResultsSaved | SaveFailed | ResultsTaken) -> None:

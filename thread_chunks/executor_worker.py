@@ -2,8 +2,9 @@
 
 One rule: it waits for nothing. It submits a call, and the end of its future comes back as a
 message like any other; so one thread is enough for ten thousand calls. (An override of
-`execute` waits, and then each worker takes one call at a time.) What kinds of executors there
-are is known to `_executors`, what runs at their other end is `_engine`.
+`execute` waits, and then each worker takes one call at a time.) Where its engine comes
+from is known to `_source`, what kinds there are to `_executors`, and what runs at their other end
+is `_engine`.
 """
 
 import concurrent.futures
@@ -17,7 +18,8 @@ from typing import Any, ClassVar, Self
 import pykka
 
 from . import _wire, config
-from ._executors import Engines, Halt, Source, check_source
+from ._here import failed_call
+from ._source import Engines, Halt, Source, check_source
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import (
     Call,
@@ -35,7 +37,7 @@ from .messages import (
     WorkerJoined,
     WorkerStopped,
 )
-from .worker import Worker, failed_call
+from .worker import Worker
 
 __all__ = ["ExecutorWorker"]
 
@@ -110,20 +112,9 @@ class ExecutorWorker(Worker):
         return functools.partial(cls, executor=executor)
 
     @classmethod
-    def slots(cls, size: int) -> int:
-        """Return how many of so many calls at once one worker takes: all, unless `execute` is overridden.
-
-        Parameters
-        ----------
-        size
-            The ``chunk_size`` of the run.
-
-        Returns
-        -------
-        int
-            `size` or 1.
-        """
-        return size if cls.execute is ExecutorWorker.execute else 1
+    def holds_many(cls) -> bool:
+        """Tell whether one worker takes all calls: unless `execute` is overridden, which waits."""
+        return cls.execute is ExecutorWorker.execute
 
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Have the executor run one call, and return its result.
@@ -227,12 +218,10 @@ class ExecutorWorker(Worker):
     def _run_chunk(self, chunk: RunChunk) -> None:
         """Submit the call, and do not wait; or run it through an `execute` of the user's."""
         run, func = self._run, self._func
-        if self.slots(2) == 1 or run is None or func is None:
+        if not self.holds_many() or run is None or func is None:
             super()._run_chunk(chunk)
             return
-        if (
-            self._engines.is_broken and self._lost
-        ):  # that is about to be reported, and what comes meanwhile with it
+        if self._engines.is_broken and self._lost:  # that is about to be reported, and this with it
             self._lost[chunk.slot] = next(iter(self._lost.values()))
             return
         (index,), (row,) = chunk.indices, _wire.unflat(*chunk.rows)
@@ -256,9 +245,7 @@ class ExecutorWorker(Worker):
         """Hand a call to the executor; the function is made ready for the journey once."""
         engine = self._engines.current()
         if self._shipped is None or self._shipped[0] is not func:
-            run = self._run
-            pickled = run.pickled if run is not None and func is run.func else None
-            self._shipped = func, engine.ship(func, pickled)
+            self._shipped = func, engine.ship(func, self._pickled_by_run(func))
         return engine.submit(self._shipped[1], packed, slot, durable=durable)
 
     def _tell_ended(self, slot: int, future: "Future[Any]") -> None:

@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from . import config
-from ._child_process import ChildProcess, NotStartedError, UnreadableError
+from ._child_process import ChildProcess, UnreadableError
+from ._not_started import NotStartedError
+from ._remote_worker import RemoteWorker
 from .errors import WorkerDiedError
 from .messages import (
     Call,
@@ -24,17 +26,15 @@ from .messages import (
     Outputs,
     RunChunk,
     WorkerJoined,
-    WorkerStopped,
     own_outputs,
 )
-from .worker import Worker, failed_call
 
 __all__ = ["ProcessWorker"]
 
 _NO_LEASE = 1e9  # a single call is never cut short by its lease
 
 
-class ProcessWorker(Worker):
+class ProcessWorker(RemoteWorker):
     """Run calls in a child process of its own: real parallel speed for pure Python.
 
     No ``if __name__ == "__main__":`` guard is needed, and lambdas, closures and
@@ -102,7 +102,7 @@ class ProcessWorker(Worker):
         BaseException
             Whatever the call raised.
         """
-        outcome = self._run_in_child(func, Call(0, args, kwargs), durable=False)
+        outcome = self._carry_out(func, Call(0, args, kwargs), durable=False)
         if isinstance(outcome, FailedCall):
             raise outcome.exception
         self._peak = max(self._peak, outcome.trace[2])
@@ -132,15 +132,6 @@ class ProcessWorker(Worker):
         except WorkerDiedError as error:
             self._died(error)
         super()._join(message)
-
-    def _died(self, error: WorkerDiedError) -> None:
-        """Report a death; where no child can be started, leave the run to the other workers."""
-        self._death = None
-        if isinstance(error, NotStartedError):
-            self._report(WorkerStopped(self.actor_ref, error))
-            self._run = None
-        else:
-            super()._died(error)
 
     def _end_child(self) -> None:
         child, self._child = self._child, None
@@ -179,8 +170,7 @@ class ProcessWorker(Worker):
     def _loaded_child(self, func: Callable[..., Any]) -> ChildProcess:
         """Return a living child that holds the function; what the run pickled is not pickled again."""
         child = self._ready_child()
-        run = self._run
-        child.load(func, run.pickled if run is not None and func is run.func else None)
+        child.load(func, self._pickled_by_run(func))
         return child
 
     def _run_chunk(self, chunk: RunChunk) -> None:
@@ -206,18 +196,7 @@ class ProcessWorker(Worker):
         except WorkerDiedError as error:
             self._died(error)
 
-    def _outcome(self, call: Call) -> Outcome:
-        if not self._is_plain or self._func is None:
-            return super()._outcome(call)
-        try:
-            durable = self._run is not None and self._run.durable
-            return self._run_in_child(self._func, call, durable=durable)
-        except BaseException as error:  # what came of the call is its outcome, an exit too
-            if error is self._death:
-                raise
-            return failed_call(call.index, error)
-
-    def _run_in_child(self, func: Callable[..., Any], call: Call, *, durable: bool) -> Outcome:
+    def _carry_out(self, func: Callable[..., Any], call: Call, *, durable: bool) -> Outcome:
         run = self._run
         timeout = None if run is None else run.timeout
         try:

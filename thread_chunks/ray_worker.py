@@ -9,22 +9,23 @@ and stops Ray to `_ray_session`. Nothing here imports Ray before a worker needs 
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from . import config
-from ._executors import dump_function
+from ._by_value import dump_copied
 from ._late import imported
+from ._not_started import NotStartedError
 from ._ray_actor import RayActor
 from ._ray_host import RayHost
-from ._ray_session import FIXED, NoActorError, Session, UnwantedError, check_installed
+from ._ray_session import FIXED, Session, UnwantedError, check_installed
+from ._remote_worker import RemoteWorker
 from .errors import CallTimeoutError, WorkerDiedError
-from .messages import Call, FailedCall, GetReady, JoinRun, Outcome, WorkerJoined, WorkerStopped
-from .worker import Worker, failed_call
+from .messages import Call, FailedCall, GetReady, JoinRun, Outcome, WorkerJoined
 
 __all__ = ["RayWorker"]
 
 
-class RayWorker(Worker):
+class RayWorker(RemoteWorker):
     """Run calls in a Ray actor of its own: on this machine, or on any of a cluster.
 
     A Ray that the script has initialised is used and left as it is. Otherwise the one that the
@@ -50,9 +51,6 @@ class RayWorker(Worker):
     ...     def execute(self, func, /, *args, **kwargs):
     ...         return 2 * super().execute(func, *args, **kwargs)
     """
-
-    can_kill: ClassVar[bool] = True
-    needs_pickle: ClassVar[bool] = True
 
     def __init__(self, func: Callable[..., Any] | None = None, **options: Any) -> None:
         super().__init__(func)
@@ -119,7 +117,7 @@ class RayWorker(Worker):
         BaseException
             Whatever the call raised.
         """
-        outcome = self._run_on_ray(func, Call(0, args, kwargs), durable=False)
+        outcome = self._carry_out(func, Call(0, args, kwargs), durable=False)
         if isinstance(outcome, FailedCall):
             raise outcome.exception
         return outcome.outputs[0]
@@ -150,7 +148,7 @@ class RayWorker(Worker):
             func = self._func if message.func is None else message.func
             if func is not None:
                 self._holding(func)
-        except NoActorError as error:
+        except NotStartedError as error:
             self._leave_run(error)
         except UnwantedError:
             self._leave_run(None)
@@ -159,18 +157,9 @@ class RayWorker(Worker):
         else:
             super()._join(message)
 
-    def _died(self, error: WorkerDiedError) -> None:
-        """Report a death; where Ray starts no actor, leave the run to the other workers."""
-        self._death = None
-        if isinstance(error, NoActorError):
-            self._leave_run(error)
-        else:
-            super()._died(error)
-
     def _leave_run(self, error: BaseException | None) -> None:
         self._end_actor()
-        self._report(WorkerStopped(self.actor_ref, error))
-        self._run = None
+        super()._leave_run(error)
 
     def _kill(self) -> None:
         """Have the worker's thread end its Ray actor at once; called in the supervisor's thread."""
@@ -204,9 +193,7 @@ class RayWorker(Worker):
         session = self._joined_session()
         if self._actor is None:
             self._actor = RayActor(session, self._options, self._is_wanted, self._woken)
-        run = self._run
-        pickled = run.pickled if run is not None and func is run.func else None
-        self._actor.hold(func, dump_function(func) if pickled is None else pickled)
+        self._actor.hold(func, self._pickled_by_run(func) or dump_copied(func))
         return self._actor
 
     # --- calls -------------------------------------------------------------------
@@ -216,18 +203,7 @@ class RayWorker(Worker):
         """Whether `execute` is ours: then results go straight from Ray to the supervisor."""
         return type(self).execute is RayWorker.execute
 
-    def _outcome(self, call: Call) -> Outcome:
-        if not self._is_plain or self._func is None:
-            return super()._outcome(call)
-        try:
-            durable = self._run is not None and self._run.durable
-            return self._run_on_ray(self._func, call, durable=durable)
-        except BaseException as error:  # what came of the call is its outcome, an exit too
-            if error is self._death:
-                raise
-            return failed_call(call.index, error)
-
-    def _run_on_ray(self, func: Callable[..., Any], call: Call, *, durable: bool) -> Outcome:
+    def _carry_out(self, func: Callable[..., Any], call: Call, *, durable: bool) -> Outcome:
         run = self._run
         timeout, number = (None, 0) if run is None else (run.timeout, run.number)
         try:

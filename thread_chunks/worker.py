@@ -8,7 +8,6 @@ A worker knows its supervisor's address and the messages, not the plan behind
 them and nothing of checkpoints.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,11 +16,11 @@ from typing import Any, ClassVar
 
 import pykka
 
-from . import _outcome, _wire
+from . import _wire
 from ._actor import Actor
-from .errors import CallTimeoutError, WorkerDiedError
+from ._here import failed_call, returned
+from .errors import WorkerDiedError
 from .messages import (
-    NOT_PICKLED,
     Call,
     CallsFinished,
     FailedCall,
@@ -30,8 +29,6 @@ from .messages import (
     JoinRun,
     LeaveRun,
     Outcome,
-    Pickled,
-    Results,
     RunChunk,
     WorkerDied,
     WorkerReady,
@@ -158,20 +155,15 @@ class Worker(Actor):
         return self._func
 
     @classmethod
-    def slots(cls, size: int) -> int:
-        """Return how many of so many calls at once one worker takes; here that is one.
-
-        Parameters
-        ----------
-        size
-            The ``chunk_size`` of the run.
+    def holds_many(cls) -> bool:
+        """Tell whether one worker has any number of calls going on, and waits for none; most have one.
 
         Returns
         -------
-        int
-            From 1 to `size`.
+        bool
+            If so, a run has one such worker, with ``chunk_size`` slots.
         """
-        return 1
+        return False
 
     @classmethod
     def wait_released(cls, seconds: float) -> None:
@@ -248,6 +240,10 @@ class Worker(Actor):
         """Report the death of this worker's process: what it ran is suspect."""
         self._report(WorkerDied(self.actor_ref, error))
 
+    def _pickled_by_run(self, func: Callable[..., Any]) -> tuple[bytes, list[Any]] | None:
+        """Return a function as the run pickled it; ``None`` if that is still to be done."""
+        return self._run.pickled if self._run is not None and func is self._run.func else None
+
     def _report(self, fact: Any) -> None:
         if self._run is not None:
             _tell(self._run.supervisor, fact)
@@ -309,49 +305,7 @@ class ThreadWorker(Worker):
     """
 
 
-def _size(output: Any) -> int:
-    """Return the bytes that a result says it takes."""
-    try:
-        return sys.getsizeof(output, 0)
-    except BaseException:  # noqa: BLE001 - it is the user's code that says so
-        return 0
-
-
 def _tell(supervisor: "pykka.ActorRef[Any]", fact: Any) -> None:
     """Tell a supervisor; if it is gone, nobody needs to know."""
     with suppress(pykka.ActorDeadError):
         supervisor.tell(fact)
-
-
-def run_here(func: Callable[..., Any], call: Call, number: int, durable: bool) -> Outcome:
-    """Run one call in this thread; whatever comes out of it, an exit included, is its outcome."""
-    started, start = time.time(), time.perf_counter()
-    try:
-        output = func(*call.args, **call.kwargs)
-    except BaseException as error:  # noqa: BLE001 - an exit in f is f's failure, not ours
-        return failed_call(call.index, error)
-    return returned(call.index, output, time.perf_counter() - start, (started, number, 0), durable=durable)
-
-
-def returned(
-    index: int, output: Any, seconds: float, trace: tuple[float, int, int], *, durable: bool
-) -> Outcome:
-    """Wrap what a call returned in this process, pickled if it will be saved."""
-    if not durable:
-        return Results((index,), [output], (seconds,), NOT_PICKLED, trace, _size(output))
-    try:
-        main, buffers = _wire.dump(output)
-    except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
-        return failed_call(index, _outcome.unpicklable(error))
-    copies = list(map(bytearray, buffers))  # the next call may write into the same memory
-    pickled = Pickled(_wire.single(index, seconds, main, copies), main, copies)
-    size = sum(map(_wire.size, (main, *copies)))
-    return Results((index,), [output], (seconds,), pickled, trace, size)
-
-
-def failed_call(index: int, error: BaseException) -> FailedCall:
-    """Wrap what a call raised in this process; its traceback starts at the user's code."""
-    if isinstance(error, CallTimeoutError):
-        error.with_traceback(None)  # where we waited for it tells nobody anything
-    _, _, text = _outcome.describe(error)
-    return FailedCall(index, error, text)
