@@ -14,7 +14,7 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
-    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace"},
+    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace", "_script", "_inside"},
     {"errors", "config", "messages", "_outcome", "_outbox"},
     {
         "_parameters",
@@ -139,7 +139,7 @@ def test_plan_imports_only_the_protocol_config_and_errors() -> None:
 
 def test_child_imports_only_its_own_rooms_and_nothing_slow() -> None:
     """What runs in the child starts fast: its rooms import little of the standard library, and no others of ours."""
-    rooms = {"_wire", "_code", "_outcome", "_outbox"}
+    rooms = {"_wire", "_code", "_inside", "_outcome", "_outbox"}
     assert USES["_child"] == rooms
     assert set[str]().union(*(USES[name] for name in rooms)) <= rooms
     imported = set[str]().union(*(others(TREES[name]) for name in {"_child", *rooms}))
@@ -168,7 +168,7 @@ def test_engines_of_others_are_imported_when_they_are_used() -> None:
     """Nothing that is imported with the package imports Ray or Dask, and the far halves know neither of them."""
     for name, tree in TREES.items():
         assert not others(tree) & {"ray", "distributed", "dask", "loky", "mpi4py", "executorlib"}, name
-    assert USES["_engine"] <= {"_outcome", "_wire"}
+    assert USES["_engine"] <= {"_inside", "_outcome", "_wire"}
     assert USES["_ray_host"] == {"_engine"}
     assert not USES["_ray_actor"] & {"worker", "ray_worker", "_run", "_pool"}
     assert not USES["_ray_session"] & {"messages", "worker", "ray_worker", "_ray_actor", "_run", "_pool"}

@@ -4,6 +4,8 @@ from . import config
 from ._checkpoint import Checkpoint
 from ._chunk import Chunker, chunk
 from .errors import (
+    CallExitError,
+    CallExitWarning,
     CallTimeoutError,
     CheckpointCorruptError,
     CheckpointDamagedWarning,
@@ -34,6 +36,8 @@ from .worker import ThreadWorker, Worker
 __version__ = "2.0.0.dev0"
 
 __all__ = [
+    "CallExitError",
+    "CallExitWarning",
     "CallTimeoutError",
     "Checkpoint",
     "CheckpointCorruptError",

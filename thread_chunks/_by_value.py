@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-from . import _code, _wire
+from . import _code, _script, _wire
 
 _CACHED = type(functools.lru_cache(lambda: None))
 _SLOTS = {"__globals__", "__closure__", "_cloudpickle_submodules"}
@@ -62,7 +62,7 @@ def _with_our_makers(reduced: Any) -> Any:
 
 def _is_scripts(value: Any) -> bool:
     """Tell whether a child could not import something: cloudpickle does not look at what is no Python function."""
-    return value.__module__ == "__main__" or "<locals>" in value.__qualname__
+    return value.__module__ in _script.NAMES or "<locals>" in value.__qualname__
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
@@ -82,6 +82,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
 
 def dump(value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle `value` into ``(main, buffers)``; raises whatever its pickling raises."""
+    _script.let_travel()
     buffers: list[memoryview] = []
     out = io.BytesIO()
     _Pickler(out, buffer_callback=_wire.buffer_taker(buffers)).dump(value)

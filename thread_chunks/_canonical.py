@@ -24,7 +24,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from . import _wire
+from . import _script, _wire
 
 Form = bytes
 """The canonical form of a value."""
@@ -219,7 +219,7 @@ def is_pandas(value: Any) -> bool:
 
 
 def _name(value: Any) -> bytes:
-    name = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', value.__name__)}"
+    name = f"{_script.known(getattr(value, '__module__', None))}.{getattr(value, '__qualname__', value.__name__)}"
     return name.encode()
 
 

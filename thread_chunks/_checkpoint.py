@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Sequence
 from typing import IO, Any, Self
 
-import cloudpickle
 from saveable_objects import SaveableObject
 
+from . import _script
 from ._format import About, Contents, Scan, is_held, is_legacy, read
 from ._frame import frame_of
 from ._garbage import paused
@@ -239,7 +239,7 @@ class Checkpoint(RunState, SaveableObject):
                 keep_old = reason is not None or saved.has_gaps
                 if reason is None:
                     self.keep_results(saved)
-            head, about = cloudpickle.dumps(self), about_run(self, self.done)
+            head, about = _script.pickled(self), about_run(self, self.done)
             backup = log.replace(head, self._fingerprint(), about=about, keep_old=keep_old)
         finally:
             log.close()
@@ -291,7 +291,7 @@ def file_of(path: str) -> str:
 def pickle_head(checkpoint: Checkpoint, results: Sequence[Section], plain: bytes | None = None) -> bytes:
     """Pickle a checkpoint with results that are pickled already, and with the plain form of its rows, if any."""
     try:
-        return bytes(cloudpickle.dumps(checkpoint.with_results(results, plain), pickle.HIGHEST_PROTOCOL))
+        return _script.pickled(checkpoint.with_results(results, plain))
     except Exception as error:
         msg = (
             f"the parameters cannot be pickled, so they cannot be kept in a checkpoint: {error}. "

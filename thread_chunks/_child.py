@@ -1,7 +1,7 @@
 """The child's half of a process worker: run calls in a fresh interpreter.
 
 The interpreter is started with `PROGRAM`, which imports this module, `_outbox`, `_outcome`,
-`_code` and `_wire` without the rest of the package: a child must start fast, so they import
+`_code`, `_inside` and `_wire` without the rest of the package: a child must start fast, so they import
 little. (As modules, and not a script, their compiled code is kept.)
 
 Three threads, joined by boxes::
@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 
-from . import _code, _outcome, _wire
+from . import _code, _inside, _outcome, _wire
 from ._outbox import DONE, LONG, Message, Outbox, read_peak
 from ._outcome import packed
 
@@ -68,7 +68,8 @@ class Loader(pickle.Unpickler):
 
 def load(pickled: bytes, buffers: list[Any]) -> Any:
     """Unpickle one value."""
-    return Loader(io.BytesIO(pickled), buffers=buffers).load()
+    with _inside.Loading():
+        return Loader(io.BytesIO(pickled), buffers=buffers).load()
 
 
 class Runner:
@@ -308,6 +309,7 @@ def main(descriptor: int) -> None:
     threading.Thread(target=read_messages, args=(stream, inbox), daemon=True).start()
     runner = Runner(inbox, outbox)
     threading.Thread(target=send_outcomes, args=(stream, runner), daemon=True).start()
+    _inside.begin_serving()
     runner.loop()
     leave()
 

@@ -263,7 +263,11 @@ class Chunker:
         int, Any
             The index of the call, and its output.
         """
-        return as_completed(self._job(parameters, func, progress_bar, path), self._pool)
+        return self._stream(self._job(parameters, func, progress_bar, path))
+
+    def _stream(self, job: Job) -> Generator[tuple[int, Any], None, None]:
+        """Run a job; as long as the iterator lives, so does this object, and with it the workers."""
+        yield from as_completed(job, self._pool)
 
     def _fill(self, size: int) -> None:
         """Start the workers, all or none, also when Ctrl-C comes in between."""
@@ -277,8 +281,13 @@ class Chunker:
             steward.dismiss()
 
     def close(self) -> None:
-        """Stop the workers that this object started, unless it is persistent; blocks until they ended."""
+        """Stop the workers that this object started, unless it is persistent; blocks until they ended.
+
+        May be called from any thread. A run that is going on in another one ends with a `RunStoppedError`
+        there; what was saved is safe, and what still runs is killed where the worker class can do that.
+        """
         if not self.persistent:
+            self._pool.end_run()
             wait(self._pool.stop(), config.grace_seconds)
             self._pool.close(config.ray_stop_seconds)
 

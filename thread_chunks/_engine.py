@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _outcome, _wire
+from . import _inside, _outcome, _wire
 
 Row = tuple[bytes, tuple[bytearray, ...]]
 """The arguments of one call: their pickle, and its large buffers."""
@@ -66,7 +66,8 @@ class Shipped:
         with _lock:
             if self.key not in _functions:
                 # Of copies: the engine may hold on to what it brought, and the function may write into its arrays.
-                _functions[self.key] = pickle.loads(self.main, buffers=list(map(bytearray, self.buffers)))
+                with _inside.Loading():
+                    _functions[self.key] = pickle.loads(self.main, buffers=list(map(bytearray, self.buffers)))
                 for key in list(_functions)[:-_KEPT]:
                     del _functions[key]
             return _functions[self.key]
@@ -92,9 +93,11 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
         As a child process would tell it: ``("results", columns, trace, body, buffers)`` or
         ``("failed", description)``.
     """
+    _inside.begin_serving()
     try:
         func = function.loaded()
-        arguments = pickle.loads(row[0], buffers=row[1])
+        with _inside.Loading():
+            arguments = pickle.loads(row[0], buffers=row[1])
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         return "failed", _outcome.packed(error)
     start, seconds, outcome = _outcome.run_call(func, arguments)

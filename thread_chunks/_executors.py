@@ -9,7 +9,7 @@ import concurrent.futures
 import uuid
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from typing import Any
+from typing import Any, ClassVar
 
 from . import _engine, config
 from ._by_value import dump_copied
@@ -27,8 +27,37 @@ class Engine:
         It.
     """
 
+    _advice: ClassVar[str] = "give the run an executor of its own"
+
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
+        self._occupied: tuple[object, ...] = ()
+
+    def join(self, occupied: tuple[object, ...]) -> None:
+        """Take note of what waits for the calls that are about to come.
+
+        Parameters
+        ----------
+        occupied
+            As in `JoinRun`.
+
+        Raises
+        ------
+        RuntimeError
+            If that is this executor: its threads may all be in calls that wait for these.
+        """
+        if self.address in occupied:
+            msg = (
+                "this run is made in a call that the same executor runs, and all its threads may be in calls that "
+                f"wait for such runs: {self._advice}"
+            )
+            raise RuntimeError(msg)
+        self._occupied = *occupied, self.address
+
+    @property
+    def address(self) -> object:
+        """What tells it from others in this process."""
+        return self.executor
 
     def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
         """Return what stands for a function in each call; blocks where that takes the network.
@@ -129,7 +158,7 @@ class ThreadEngine(Engine):
 
     def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Outcome]":
         """Hand one call over."""
-        return self.executor.submit(run_here, function, packed, slot, durable)
+        return self.executor.submit(run_here, function, packed, slot, durable, self._occupied)
 
     def outcome(self, index: int, value: Any, *, durable: bool) -> Outcome:
         """Return it: it was made where the call ran."""
@@ -143,6 +172,10 @@ class DaskEngine(Engine):
     its workers pass on to each other what was scattered to them, so a large function goes to
     each of them once, and not with every call.
     """
+
+    _advice: ClassVar[str] = (
+        "call chunk() within `with distributed.worker_client() as client:`, and use that client"
+    )
 
     def __init__(self, executor: Executor) -> None:
         super().__init__(executor)
@@ -173,6 +206,11 @@ class DaskEngine(Engine):
             msg = "the Dask scheduler was started anew"
             raise CancelledError(msg)
         return "the Dask cluster has no worker" if self._identity.get("n_workers", 1) == 0 else None
+
+    @property
+    def address(self) -> object:
+        """Return where its scheduler is."""
+        return self._client.scheduler.address
 
     def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
         return self.executor.submit(run, *args, pure=False)

@@ -7,10 +7,11 @@ calls and what the user asked for, and nothing of actors.
 import logging
 from collections.abc import Iterator
 
+from ._inside import is_script
 from ._job import Job
 from ._notices import add_note
 from ._parameters import last_line, shown
-from .errors import CallTimeoutError, Failure, WorkerDiedError
+from .errors import CallExitError, CallTimeoutError, Failure, WorkerDiedError
 from .messages import FailedCall
 
 log = logging.getLogger("thread_chunks")
@@ -41,6 +42,10 @@ class Failures:
         text = last_line(failed.traceback)
         log.warning("call %d, with parameters %s, failed: %s", failed.index, self._shown(failed), text)
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._failed)
+
     def error(self) -> BaseException | None:
         """Return what is to be raised at the end of the run.
 
@@ -52,9 +57,9 @@ class Failures:
         mode = self._job.options.on_error
         if mode == "return" or not self._failed:
             return None
-        errors = [self._described(failed) for failed in self._failed]
         if mode == "raise":
-            return errors[0]
+            return self._raised(self._failed[0])
+        errors = [self._raised(failed) for failed in self._failed]
         return BaseExceptionGroup(f"{len(errors)} of {len(self._job.calls)} calls failed", errors)
 
     def returned(self) -> Iterator[tuple[int, Failure]]:
@@ -68,6 +73,20 @@ class Failures:
         for failed in self._failed if self._job.options.on_error == "return" else ():
             parameters = self._job.parameters[failed.index]
             yield failed.index, Failure(self._described(failed), failed.index, parameters, failed.traceback)
+
+    def _raised(self, failed: FailedCall) -> BaseException:
+        """Return what stands for a failure where it is raised: an exit ends scripts, and nothing around `chunk`.
+
+        Nor does ``StopIteration``, which asyncio (of Python 3.11) does not hand on from a thread: it waits for ever.
+        """
+        error = self._described(failed)
+        is_ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
+        if is_ordinary or is_script():
+            return error
+        msg = f"call {failed.index}, with parameters {self._shown(failed)}, ended with {error!r}"
+        exit_error = CallExitError(msg)
+        exit_error.__cause__ = error
+        return exit_error
 
     def _described(self, failed: FailedCall) -> BaseException:
         """Name the call in its exception."""

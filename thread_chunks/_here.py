@@ -8,18 +8,21 @@ are no messages. This room knows nothing of workers.
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from . import _outcome, _wire
+from . import _inside, _outcome, _wire
 from .errors import CallTimeoutError
 from .messages import NOT_PICKLED, Call, FailedCall, Outcome, Pickled, Results
 
 
-def run_here(func: Callable[..., Any], call: Call, number: int, durable: bool) -> Outcome:
+def run_here(
+    func: Callable[..., Any], call: Call, number: int, durable: bool, occupied: tuple[object, ...]
+) -> Outcome:
     """Run one call in this thread; whatever comes out of it, an exit included, is its outcome."""
     started, start = time.time(), time.perf_counter()
     try:
-        output = func(*call.args, **call.kwargs)
+        output = _inside.calling(occupied, partial(func, *call.args, **call.kwargs))
     except BaseException as error:  # noqa: BLE001 - an exit in f is f's failure, not ours
         return failed_call(call.index, error)
     return returned(call.index, output, time.perf_counter() - start, (started, number, 0), durable=durable)

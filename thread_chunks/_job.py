@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from . import config
+from . import _inside, config
 from ._checkpoint import Checkpoint
 from ._options import Options, check_function, check_switch, checked_size, sends_parameters
 from ._parameters import Calls, read_calls, shown
@@ -79,6 +79,7 @@ class Job:
         Job
             Ready to run.
         """
+        _inside.check_may_begin()
         stop_before = options.time_limit()  # first: to read the parameters can take long
         check_function(func)
         check_switch("progress_bar", progress_bar)
@@ -91,7 +92,8 @@ class Job:
             )
         elif not plain and name is not None:
             check(calls, "kept in a checkpoint", "leave path= out")
-        has_bar = config.progress_bar if progress_bar is None else progress_bar
+        # A run in a call is part of another one, which has the bar.
+        has_bar = config.progress_bar and not _inside.is_in_call() if progress_bar is None else progress_bar
         return cls(func, entries, calls, name, bool(has_bar), options, size, plain, stop_before)
 
     @property

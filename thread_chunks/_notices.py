@@ -9,7 +9,7 @@ import sys
 import warnings
 from contextlib import suppress
 
-from .errors import CheckpointFailedWarning
+from .errors import CallExitWarning, CheckpointFailedWarning
 
 
 def add_note(error: BaseException, text: str) -> None:
@@ -57,6 +57,23 @@ def failed_save(path: str | None, error: Exception) -> CheckpointFailedWarning:
         f"results cannot be saved to {path} for now ({error}). The run goes on and keeps trying; "
         "what was saved before is safe."
     )
+
+
+def exit_warning(error: SystemExit) -> CallExitWarning:
+    """Say that a script ends because a call did: of this exception nothing is shown, its notes neither.
+
+    Parameters
+    ----------
+    error
+        What the call raised.
+
+    Returns
+    -------
+    CallExitWarning
+        For `warn`.
+    """
+    notes = "; ".join(getattr(error, "__notes__", ()))
+    return CallExitWarning(f"the script ends with {error!r}, which was raised {notes}")
 
 
 def warn(warning: Warning) -> None:

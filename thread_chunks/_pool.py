@@ -36,7 +36,9 @@ class Pool:
 
     def __init__(self, kind: "WorkerKind | None", func: Callable[..., Any] | None) -> None:
         self.actors: list[WorkerRef] = []
-        self.is_busy = False
+        self.interrupt: Callable[[], None] | None = (
+            None  # ends the run that uses the workers, from any thread
+        )
         self._kind = kind
         self._func = func
         self._size = 0
@@ -188,6 +190,26 @@ class Pool:
             self._pickled = func, pickle_function(func)
         return self._pickled[1]
 
+    def check_free(self, occupied: tuple[object, ...]) -> None:
+        """Refuse workers that are in the middle of a run.
+
+        Parameters
+        ----------
+        occupied
+            What waits for the call that the new run is made in, if it is made in one.
+
+        Raises
+        ------
+        RuntimeError
+            If they are.
+        """
+        if self.interrupt is not None and not self.is_left_behind:
+            msg = "these workers are in the middle of another run: wait for it, or close its iterator"
+            raise RuntimeError(msg)
+        if any(actor in occupied for actor in self.actors):
+            msg = "these workers wait for the call that this run is made in: give the run workers of its own"
+            raise RuntimeError(msg)
+
     def renew(self, steward: Steward) -> None:
         """Start a worker for every one that ended, if they are ours.
 
@@ -205,7 +227,7 @@ class Pool:
             if self._kind is None:
                 msg = "these actors were started before a fork and live in the parent process: start others here"
                 raise RunStoppedError(msg)
-            self._process, self.actors, self.is_busy = os.getpid(), [], False
+            self._process, self.actors, self.interrupt = os.getpid(), [], None
             self._relay = None
         if self._kind is not None:
             self.fill(self._size, steward)
@@ -265,6 +287,15 @@ class Pool:
             self._relay = None
         if self._kind is not None and not self.is_left_behind:
             worker_class(self._kind).wait_released(seconds)
+
+    def end_run(self) -> None:
+        """End the run that is going on, if there is one, whichever thread waits for it; does not wait.
+
+        What runs is killed where that is possible, as by Ctrl-C, and a `RunStoppedError` is raised in that thread.
+        """
+        interrupt = self.interrupt
+        if interrupt is not None and self._kind is not None and not self.is_left_behind:
+            interrupt()
 
     def stop(self) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.

@@ -18,14 +18,14 @@ from typing import Any
 
 import pykka
 
-from . import config, progress
+from . import _inside, config, progress
 from ._actor import Steward, ask, wait
 from ._checkpoint import untrusted
 from ._failures import Failures
 from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
-from ._notices import warn
+from ._notices import exit_warning, warn
 from ._options import threads_per_call, worker_class
 from ._pace import Pace
 from ._pool import Pool, pickle_function
@@ -110,6 +110,7 @@ class _Run:
         self.outputs: list[Any] = []
         self.failures = Failures(job)
         self._job = job
+        self._around = _inside.occupied()
         self._pool = pool
         self._is_own_pool = pool is None
         self._bar: progress.Progress = progress.Silent()
@@ -130,9 +131,8 @@ class _Run:
 
     def results(self) -> Generator[Iterable[tuple[int, Any]], None, None]:
         """Carry out the run; yield the results of a stream as they are saved, those together that were saved together."""
-        if self._pool is not None and self._pool.is_busy and not self._pool.is_left_behind:
-            msg = "these workers are in the middle of another run: wait for it, or close its iterator"
-            raise RuntimeError(msg)
+        if self._pool is not None:
+            self._pool.check_free(self._around)
         try:
             opened = self._open()
             yield opened.results
@@ -161,7 +161,7 @@ class _Run:
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
             self._pool.renew(self._steward)
-            self._pool.is_busy = True
+            self._pool.interrupt = self._interrupt
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
         # Without a file nothing is compared, and to digest what a function holds can take long.
@@ -236,6 +236,7 @@ class _Run:
             grace=job.policy.restart.grace,
             is_paced=self._is_stream,
             slots=self._pool.slots,
+            around=self._around,
         )
         self._supervisor = Supervisor.start(
             crew, job.calls, opened.missing, opened.deadly, opened.longest, job.policy, self._events
@@ -259,6 +260,11 @@ class _Run:
                 return
             yield event
 
+    def _interrupt(self) -> None:
+        """End the run, from another thread."""
+        msg = "the Chunker was closed in the middle of this run"
+        self._events.put(RunFinished(RunStoppedError(msg)))
+
     def _until_next_check(self) -> float:
         """Return how many seconds to wait for news; the supervisor looks at the clock at the time limit, too."""
         limit = self._job.stop_before
@@ -272,7 +278,7 @@ class _Run:
 
     def _has_failed(self, error: BaseException) -> bool:
         """Whether a call failed before the time limit came: `finish` raises that, the next run may meet it again."""
-        is_first = self._job.options.on_error == "raise" and self.failures.error() is not None
+        is_first = self._job.options.on_error == "raise" and bool(self.failures)
         return isinstance(error, TimeLimitError) and is_first
 
     def _check_actors(self) -> None:
@@ -359,7 +365,7 @@ class _Run:
         ]
         wait(stopping, config.interrupt_seconds if is_early else config.grace_seconds)
         if self._pool is not None:
-            self._pool.is_busy = False
+            self._pool.interrupt = None
 
     def finish(self) -> None:
         """Do about failures what the user asked for.
@@ -371,6 +377,8 @@ class _Run:
         error = self.failures.error()
         if error is not None:
             self._tally.note_on(error)
+            if isinstance(error, SystemExit):
+                warn(exit_warning(error))
             raise error
 
     def _explain(self, error: BaseException) -> None:

@@ -12,17 +12,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from . import _wire
+from . import _script, _wire
 from ._records import Group, Record
 
 Section: TypeAlias = tuple[int, bytes, bytes, tuple[bytearray, ...]]
 """Results as they stand in a pickled checkpoint: the digest of the code that computed them, their
 columns, their pickles side by side, and the large buffers of a result that stands alone."""
 
+_AGAIN = _script.AGAIN.encode()
+
 
 def load_result(main: bytes, buffers: Sequence[Any]) -> Any:
     """Unpickle one result; objects of the script's own classes become instances of those again."""
-    if b"_make_skeleton_" in main:
+    if b"_make_skeleton_" in main or _AGAIN in main:
         return _ScriptUnpickler(io.BytesIO(main), buffers=buffers).load()
     return pickle.loads(main, buffers=buffers)
 
@@ -51,14 +53,14 @@ def loaded(section: Section) -> Iterator[tuple[int, Any]]:
 
 
 class _ScriptUnpickler(pickle.Unpickler):
-    """Take classes of ``__main__`` that were pickled by value from the running script, where it has them.
+    """Take classes of the script that were pickled by value from the running script, where it has them.
 
     Otherwise results of an earlier run would be of other classes than those of this one: not
     equal, not instances. The names are those in which cloudpickle writes such a class.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name)
+        found = super().find_class(str(_script.known(module)), name)
         if module != "cloudpickle.cloudpickle":
             return found
         if name in {"_make_skeleton_class", "_make_skeleton_enum"}:
@@ -68,14 +70,14 @@ class _ScriptUnpickler(pickle.Unpickler):
 
 def _script_class(name: str) -> type | None:
     found = getattr(sys.modules["__main__"], name, None)
-    is_own = isinstance(found, type) and (found.__module__, found.__qualname__) == ("__main__", name)
+    is_own = isinstance(found, type) and found.__module__ in _script.NAMES and found.__qualname__ == name
     return found if is_own else None
 
 
 def _skeleton(make: Callable[..., Any], *args: Any) -> Any:
     names = [arg for arg in args if isinstance(arg, str)]
-    is_script = any(isinstance(arg, dict) and arg.get("__module__") == "__main__" for arg in args)
-    is_script = is_script or "__main__" in names[1:]
+    is_script = any(isinstance(arg, dict) and arg.get("__module__") in _script.NAMES for arg in args)
+    is_script = is_script or not _script.NAMES.isdisjoint(names[1:])
     own = _script_class(names[0]) if names and is_script else None
     return make(*args) if own is None else own
 

@@ -76,6 +76,8 @@ class Crew:
         may wait to be saved.
     slots : int
         How many chunks each worker runs at once.
+    around : tuple
+        What waits for the call that the run is made in.
     """
 
     workers: Sequence[WorkerRef]
@@ -88,6 +90,7 @@ class Crew:
     grace: float
     is_paced: bool = False
     slots: int = 1
+    around: tuple[object, ...] = ()
 
     def joined(self, supervisor: "pykka.ActorRef[Any]", number: int) -> JoinRun:
         """Return what a worker is told at the start."""
@@ -100,6 +103,7 @@ class Crew:
             self.durable,
             self.grace,
             number,
+            (*self.workers, *self.around),
         )
 
 

@@ -105,6 +105,15 @@ class CallTimeoutError(ThreadChunksError, TimeoutError):
     parameters: Any = None
 
 
+class CallExitError(ThreadChunksError, RuntimeError):
+    """A call ended with an exit, such as `SystemExit`, which would end more than the script that called ``chunk()``.
+
+    In the main thread of a script the exit itself is raised. In another thread, where it would stop
+    every actor of the process, an event loop, or just that thread without a word, it is the cause of this
+    error. So is `StopIteration`, which an event loop may wait for in vain.
+    """
+
+
 class RemoteError(ThreadChunksError, RuntimeError):
     """Stands in for an exception of a call that did not survive pickling.
 
@@ -127,6 +136,10 @@ class RemoteTraceback(ThreadChunksError):  # noqa: N818 - it is shown as a trace
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
+
+
+class CallExitWarning(UserWarning):
+    """A call ended with `SystemExit`, and so does the script now; Python shows nothing of that by itself."""
 
 
 class EngineStalledWarning(UserWarning):

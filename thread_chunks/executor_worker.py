@@ -201,7 +201,7 @@ class ExecutorWorker(Worker):
         self._is_killed = False
         self._run = message
         self._report(WorkerJoined(self.actor_ref, self._kill, lambda: 0))
-        self._engines.current()
+        self._engines.current().join(message.occupied)
         super()._join(message)
 
     def _kill(self) -> None:

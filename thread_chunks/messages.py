@@ -198,6 +198,8 @@ class JoinRun:
     """Seconds that a child which was told to stop has to end by itself before it is killed."""
     number: int = 0
     """The number of the worker's first slot in this run; those of all workers are counted from 0 on."""
+    occupied: tuple[object, ...] = ()
+    """What waits for the calls of this run: its workers, and what waits for the call that it is made in."""
 
 
 @dataclass(frozen=True, slots=True)

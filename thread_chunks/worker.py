@@ -11,12 +11,13 @@ them and nothing of checkpoints.
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar
 
 import pykka
 
-from . import _wire
+from . import _inside, _wire
 from ._actor import Actor
 from ._here import failed_call, returned
 from .errors import WorkerDiedError
@@ -191,8 +192,8 @@ class Worker(Actor):
             The function, for `GetFunction`; otherwise ``None``.
         """
         match message:
-            case RunChunk(supervisor) if self._is_in_run_of(supervisor):
-                self._run_chunk(message)
+            case RunChunk(supervisor) if self._run is not None and self._is_in_run_of(supervisor):
+                _inside.calling(self._run.occupied, partial(self._run_chunk, message))
             case RunChunk(supervisor):
                 _tell(supervisor, WorkerStopped(self.actor_ref))
             case JoinRun(supervisor) if self._run is not None and self._run.supervisor.is_alive():
