@@ -178,6 +178,33 @@ def test_call_runs_a_chunk_of_its_own_on_the_same_cluster(client: Any) -> None:
     assert chunk(outer, [[1], [2], [3]], worker=worker) == [5, 13, 25]
 
 
+@pytest.mark.parametrize("gives_way", [True, False], ids=["secede", "stay"])
+def test_task_that_keeps_its_thread_is_refused_a_run_on_its_own_cluster(gives_way: bool, client: Any) -> None:
+    """Its cluster may be full of tasks that wait for theirs; one that has given its thread back may wait."""
+
+    def task(x: int) -> Any:
+        import distributed  # noqa: PLC0415 - where it runs
+
+        if gives_way:
+            distributed.secede()
+        worker = ExecutorWorker.on(distributed.get_client().get_executor())
+        return chunk(abs, [[-x]], worker=worker, progress_bar=False)
+
+    future = client.submit(task, 1)
+    if gives_way:
+        assert future.result(30) == [1]
+    else:
+        with pytest.raises(RunStoppedError, match=r"call chunk\(\) within `with distributed.worker_client"):
+            future.result(30)
+
+
+def test_task_runs_a_chunk_in_processes_of_its_own(client: Any, tmp_path: Path) -> None:
+    """A Dask task may do without Dask, and save to its own file."""
+    path = tmp_path / "c.pkl"
+    assert client.submit(chunk, abs, [[-1], [-2]], path=path, progress_bar=False).result(30) == [1, 2]
+    assert Checkpoint.load(path).output == [1, 2]
+
+
 # --- faults -------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,11 +20,13 @@ from thread_chunks import (
     CallTimeoutError,
     Checkpoint,
     Chunker,
+    EngineStalledWarning,
     Failure,
     RayWorker,
     RunStoppedError,
     WorkerDiedError,
     chunk,
+    config,
 )
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy", "shared_ray")
@@ -351,3 +354,27 @@ def test_script_ends_at_ctrl_c(moment: str, programs: Programs) -> None:
     assert "KeyboardInterrupt" in err
     assert "of 8 results are safe" in err
     wait_until(lambda: not _orphans(process), 10, "the end of its Ray")
+
+
+def test_run_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the Ray actors of one run keep all CPUs, another finds none: a warning says what it waits for."""
+    monkeypatch.setattr(config, "stall_seconds", 0.5)
+    needy = RayWorker.on(num_cpus=os.cpu_count() or 1)
+    warned = threading.Event()
+
+    def watch(message: Any, *_: object, **__: object) -> None:
+        assert "Ray has no room for another actor with {'num_cpus':" in str(message)
+        warned.set()
+
+    monkeypatch.setattr(warnings, "showwarning", watch)
+    with Chunker(double, chunk_size=1, worker=needy) as holder, warnings.catch_warnings():
+        warnings.simplefilter("always", EngineStalledWarning)
+        assert holder([[1]]) == [2]  # its actor stays, and keeps the CPUs
+
+        def make_room() -> None:
+            warned.wait(30)
+            holder.close()
+
+        threading.Thread(target=make_room).start()
+        assert chunk(double, [[2]], worker=needy) == [4]
+    assert warned.is_set()

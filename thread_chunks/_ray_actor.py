@@ -5,7 +5,6 @@ when nobody waits any more. And nothing of Ray's outlives that: no handle, no re
 """
 
 import concurrent.futures
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +19,9 @@ from ._by_value import dump
 from ._not_started import NotStartedError
 from ._ray_session import Session, UnwantedError
 from ._received import outcome
+from ._source import Halt
 from .errors import CallTimeoutError, WorkerDiedError
 from .messages import Call, Outcome
-
-log = logging.getLogger("thread_chunks.ray")
 
 _LINE = 300  # characters of what Ray says of a death
 
@@ -41,15 +39,23 @@ class RayActor:
         Asked while waiting whether to go on.
     woken
         Set by whoever wants that to be asked at once.
+    tell_stalled
+        Told, once, why it takes long to start the actor.
     """
 
     def __init__(
-        self, session: Session, options: dict[str, Any], is_wanted: Callable[[], bool], woken: threading.Event
+        self,
+        session: Session,
+        options: dict[str, Any],
+        is_wanted: Callable[[], bool],
+        woken: threading.Event,
+        tell_stalled: Callable[[str], None],
     ) -> None:
         self._session = session
         self._options = options
         self._is_wanted = is_wanted
         self._woken = woken
+        self._tell_stalled = tell_stalled
         self._ray = session.opened(is_wanted)
         self._func: Callable[..., Any] | None = None
         self._handle: Any = session.started(options)
@@ -155,16 +161,15 @@ class RayActor:
 
     def _check_room(self) -> Callable[[], float]:
         """Return what looks, while an actor waits to be started, whether there can ever be room for it."""
-        end = time.monotonic() + config.placement_seconds
+        halt = Halt(config.stall_seconds)
 
         def check() -> float:
-            nonlocal end
             if self._session.is_local and (lack := self._lack()):
                 msg = f"the Ray that was started here has {lack}: ask for less in RayWorker.on()"
                 raise NotStartedError(msg)
-            if time.monotonic() > end:
-                log.warning("a worker still waits for Ray to have room for an actor with %s", self._options)
-                end += config.placement_seconds
+            if halt.is_news(time.monotonic()):
+                needed = f" with {self._options}" if self._options else ""
+                self._tell_stalled(f"Ray has no room for another actor{needed}")
             return config.heartbeat_seconds
 
         return check

@@ -73,9 +73,6 @@ ray_stop_seconds: float = 10.0
 """Seconds to wait until Ray, if it was started for a run, has stopped. It takes one or two,
 and a script that starts another Ray right afterwards should not meet the old one."""
 
-placement_seconds: float = 30.0
-"""Seconds after which a worker that waits for room in a cluster says so in the log, again and again."""
-
 heartbeat_seconds: float = 0.5
 """Seconds between two checks, while waiting, that whoever is waited for lives."""
 

@@ -20,7 +20,7 @@ from ._ray_host import RayHost
 from ._ray_session import FIXED, Session, UnwantedError, check_installed
 from ._remote_worker import RemoteWorker
 from .errors import CallTimeoutError, WorkerDiedError
-from .messages import Call, FailedCall, GetReady, JoinRun, Outcome, WorkerJoined
+from .messages import Call, EngineStalled, FailedCall, GetReady, JoinRun, Outcome, WorkerJoined
 
 __all__ = ["RayWorker"]
 
@@ -170,6 +170,9 @@ class RayWorker(RemoteWorker):
         """Whether somebody still waits for what this worker waits for."""
         return not self._is_killed and (self._run is None or self._run.supervisor.is_alive())
 
+    def _tell_stalled(self, reason: str) -> None:
+        self._report(EngineStalled(reason))
+
     def _joined_session(self) -> Session:
         if self._session is not None and not self._session.is_open:
             self._actor = None
@@ -192,7 +195,7 @@ class RayWorker(RemoteWorker):
         """Return a Ray actor that holds the function; what the run pickled is not pickled again."""
         session = self._joined_session()
         if self._actor is None:
-            self._actor = RayActor(session, self._options, self._is_wanted, self._woken)
+            self._actor = RayActor(session, self._options, self._is_wanted, self._woken, self._tell_stalled)
         self._actor.hold(func, self._pickled_by_run(func) or dump_copied(func))
         return self._actor
 

@@ -1,0 +1,430 @@
+"""`chunk` is called by what is no script: an actor, a thread, an event loop, a task, a call of another run."""
+
+import asyncio
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pykka
+import pytest
+from conftest import Programs, children, note, noted, wait_for, wait_until
+
+from thread_chunks import (
+    CallExitError,
+    CallExitWarning,
+    Checkpoint,
+    Chunker,
+    ExecutorWorker,
+    ProcessWorker,
+    RunStoppedError,
+    ThreadWorker,
+    chunk,
+)
+
+pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
+
+EXITS = {
+    "SystemExit": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "GeneratorExit": GeneratorExit(),
+    "CancelledError": asyncio.CancelledError(),
+    "StopIteration": StopIteration(),
+}
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def exits(error: BaseException) -> Callable[[int], int]:
+    def call(x: int) -> int:
+        if x == 2:
+            raise error
+        return x
+
+    return call
+
+
+class Asked(pykka.ThreadingActor):
+    """Somebody else's actor, that runs what it is told."""
+
+    def on_receive(self, message: Any) -> Any:
+        return message()
+
+
+# --- actors of others ---------------------------------------------------------------
+
+
+def test_actor_of_others_runs_chunk(tmp_path: Path) -> None:
+    """In an actor that is not ours a run does what it does in a script, and the actor goes on."""
+    actor = Asked.start()
+    try:
+        path = tmp_path / "c.pkl"
+        assert actor.ask(lambda: chunk(double, [[1], [2]], path=path)) == [2, 4]
+        assert Checkpoint.load(path).output == [2, 4]
+        assert pykka.ActorRegistry.get_all() == [actor]
+    finally:
+        actor.stop()
+
+
+@pytest.mark.parametrize("name", EXITS)
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+def test_exit_of_a_call_leaves_all_actors_alive(name: str, worker: Any) -> None:
+    """An exit in f would have pykka stop every actor of the process: it is the cause of an ordinary error."""
+    actor, bystander = Asked.start(), Asked.start()
+    try:
+        with pytest.raises(CallExitError, match=r"call 1, with parameters \[2\], ended with ") as raised:
+            actor.ask(lambda: chunk(exits(EXITS[name]), [[1], [2]], worker=worker), timeout=20)
+        assert type(raised.value.__cause__) is type(EXITS[name])
+        assert actor.ask(lambda: "alive") == bystander.ask(lambda: "alive") == "alive"
+    finally:
+        actor.stop()
+        bystander.stop()
+
+
+# --- threads ------------------------------------------------------------------------
+
+
+def in_thread(*args: Any, **options: Any) -> Any:
+    """Call `chunk` in a thread; return what it returned, or what it raised."""
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(chunk, *args, **options)
+        return run.exception(30) or run.result()
+
+
+def test_thread_runs_chunk_beside_others(tmp_path: Path) -> None:
+    """Several threads have runs of their own at the same time, each with its own file."""
+    with ThreadPoolExecutor(3) as threads:
+        runs = [
+            threads.submit(chunk, double, [[n], [n + 1]], path=tmp_path / f"{n}.pkl", chunk_size=2)
+            for n in range(3)
+        ]
+        assert [run.result(30) for run in runs] == [[2 * n, 2 * n + 2] for n in range(3)]
+
+
+def test_group_of_failures_is_one_that_a_thread_survives() -> None:
+    """Under "continue", too, nothing leaves chunk() in a thread that `except Exception` does not catch."""
+    error = in_thread(exits(SystemExit(3)), [[1], [2], [3]], on_error="continue")
+    assert isinstance(error, ExceptionGroup)
+    (inner,) = error.exceptions
+    assert isinstance(inner, CallExitError)
+    assert isinstance(inner.__cause__, SystemExit)
+
+
+def test_failure_object_holds_the_exit_itself_in_a_thread() -> None:
+    """What is returned ends nothing, and so is what the function raised."""
+    outputs = in_thread(exits(SystemExit(3)), [[2]], on_error="return")
+    assert isinstance(outputs[0].exception, SystemExit)
+
+
+def test_script_that_ends_with_a_call_says_so(programs: Programs) -> None:
+    """In a script sys.exit() of a call ends it with that status, and one line says which call it was, and what is safe."""
+    script = """
+        import sys
+        from thread_chunks import chunk
+        def f(x):
+            if x == 3:
+                sys.exit(7)
+            return x
+        chunk(f, [[1], [2], [3]], path="c.pkl", chunk_size=1)
+    """
+    program = programs.run(script, flags=(), code=7)
+    assert re.search(
+        r"CallExitWarning: the script ends with SystemExit\(7\), which was raised in call 2, with parameters "
+        r"\[3\]; 2 of 3 results are safe in c.pkl; make the same call again",
+        program.stderr,
+    )
+
+
+def test_exit_is_raised_as_it_is_in_the_main_thread() -> None:
+    """There it is the function's own exception that is raised."""
+    with pytest.warns(CallExitWarning), pytest.raises(SystemExit):
+        chunk(exits(SystemExit(3)), [[2]])
+    with pytest.raises(KeyboardInterrupt):
+        chunk(exits(KeyboardInterrupt()), [[2]])
+
+
+# --- event loops ----------------------------------------------------------------------
+
+
+def test_event_loop_goes_on_while_chunk_runs() -> None:
+    """With asyncio.to_thread other tasks of the loop have their turn during the run."""
+    begun, seen = threading.Event(), threading.Event()
+
+    def wait(x: int) -> int:
+        begun.set()
+        assert seen.wait(20)  # set by a task of the loop
+        return x
+
+    async def main() -> list[Any]:
+        run = asyncio.create_task(asyncio.to_thread(chunk, wait, [[1], [2]], worker=ThreadWorker))
+        while not begun.is_set():  # noqa: ASYNC110 - it is set in a worker's thread
+            await asyncio.sleep(0.001)
+        seen.set()
+        return await run
+
+    assert asyncio.run(main()) == [1, 2]
+
+
+def test_run_ends_with_its_task_when_the_chunker_is_closed(tmp_path: Path) -> None:
+    """A task that is cancelled closes its Chunker, and so ends the run in the other thread: calls, children and all."""
+    path, log = tmp_path / "c.pkl", tmp_path / "log"
+
+    def slow(x: int) -> int:
+        if x:
+            note(log, x)
+            time.sleep(60)
+        return x
+
+    async def main() -> None:
+        with Chunker(slow, chunk_size=2, path=path) as chunker:
+            run = asyncio.create_task(asyncio.to_thread(chunker, [[0], [1], [2]]))
+            while len(noted(log)) < 2:  # noqa: ASYNC110 - they are noted in other processes
+                await asyncio.sleep(0.01)
+            run.cancel()
+            await run
+
+    start = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert time.monotonic() - start < 20  # calls take 60
+    assert not children()
+    assert Checkpoint.load(path).completed == [True, False, False]
+
+
+def test_close_ends_a_run_of_another_thread_with_an_error(tmp_path: Path) -> None:
+    """Who waits for the run learns that it was closed, and what is safe."""
+    path, log = tmp_path / "c.pkl", tmp_path / "log"
+
+    def slow(x: int) -> int:
+        if x:
+            note(log, x)
+            time.sleep(60)
+        return x
+
+    chunker = Chunker(slow, chunk_size=1, path=path)
+
+    def close() -> None:
+        wait_for(log)
+        chunker.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    with pytest.raises(RunStoppedError, match="the Chunker was closed in the middle of this run") as raised:
+        chunker([[0], [1]])
+    closer.join()
+    assert "1 of 2 results are safe" in "".join(raised.value.__notes__)
+
+
+def test_iterator_keeps_the_workers_of_a_chunker_that_nobody_holds() -> None:
+    """The results of a Chunker that is made on the spot can be taken one by one."""
+    assert sorted(Chunker(double, chunk_size=1).as_completed([[1], [2]])) == [(0, 2), (1, 4)]
+
+
+# --- calls of another run -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner", [ThreadWorker, ProcessWorker])
+@pytest.mark.parametrize("outer", [ThreadWorker, ProcessWorker])
+def test_call_makes_a_run_of_its_own(outer: Any, inner: Any) -> None:
+    """A function may call chunk() in turn, whichever workers run it and whichever it uses."""
+
+    def total(n: int) -> int:
+        return sum(chunk(double, [[k] for k in range(n)], worker=inner, chunk_size=2))
+
+    assert chunk(total, [[2], [3]], worker=outer, chunk_size=2) == [2, 6]
+
+
+def test_run_in_a_call_is_refused_when_its_workers_are_those_of_the_call() -> None:
+    """They wait for the call, and the call would wait for them."""
+    actors = [ThreadWorker.start() for _ in range(2)]
+
+    def again(x: int) -> Any:
+        return chunk(double, [[x]], actors=actors[:1])
+
+    def among_others(x: int) -> Any:  # two levels down
+        return chunk(again, [[x]], worker=ThreadWorker)
+
+    try:
+        for func in (again, among_others):
+            with pytest.raises(
+                RuntimeError, match="these workers wait for the call that this run is made in"
+            ):
+                chunk(func, [[1], [2]], actors=actors)
+        assert chunk(double, [[1]], actors=actors) == [2]  # they are as good as before
+    finally:
+        for actor in actors:
+            actor.stop()
+
+
+def test_run_in_a_call_is_refused_when_its_executor_is_that_of_the_call() -> None:
+    """All threads of the executor may be in calls that wait for a free one."""
+    with ThreadPoolExecutor(2) as executor, ThreadPoolExecutor(2) as other:
+        sys.modules[__name__].__dict__["EXECUTORS"] = executor, other  # not to be pickled with the function
+
+        def again(number: int) -> Any:
+            worker = ExecutorWorker.on(sys.modules[__name__].__dict__["EXECUTORS"][number])
+            return chunk(double, [[1], [2]], worker=worker)
+
+        with pytest.raises(RunStoppedError, match="give the run an executor of its own"):
+            chunk(again, [[0], [0], [0]], worker=ExecutorWorker.on(executor), chunk_size=3)
+        assert chunk(again, [[1], [1]], worker=ExecutorWorker.on(executor)) == [[2, 4], [2, 4]]
+        assert chunk(double, [[3]], worker=ExecutorWorker.on(executor)) == [6]
+
+
+def test_workers_are_free_for_the_thread_again_after_its_call() -> None:
+    """What a thread was in the middle of is forgotten with the end of the call."""
+    with ThreadPoolExecutor(1) as executor:
+        assert chunk(double, [[1], [2]], worker=ExecutorWorker.on(executor)) == [2, 4]
+        later = executor.submit(lambda: chunk(double, [[3]], worker=ThreadWorker))
+        assert later.result(20) == [6]
+
+
+def test_run_in_a_call_draws_no_bar_unless_it_is_told_to(programs: Programs) -> None:
+    """The bar of the outer run tells enough; those of its calls would fill the screen."""
+    script = """
+        from thread_chunks import ThreadWorker, chunk, config
+        config.progress_bar = True
+        def inner(x):
+            return x
+        def outer(shown):
+            return len(chunk(inner, [[1], [2]], progress_bar=shown))
+        for worker in {}:
+            print(chunk(outer, [[None], [True]], chunk_size=1, **worker))
+    """
+    program = programs.run(script.replace("{}", '{}, {"worker": ThreadWorker}', 1))
+    assert program.stderr.count("inner: 2/2") == 2
+    assert program.stderr.count("outer: 2/2") == 2
+
+
+def test_module_that_calls_chunk_when_it_is_imported_is_refused(programs: Programs) -> None:
+    """Each worker would import the module and call chunk() in turn: it is told before there are thousands."""
+    (programs.folder / "sweep.py").write_text(
+        "from thread_chunks import chunk\n"
+        "with open('imported', 'a') as file:\n"
+        "    print('once more', file=file)\n"
+        "def f(x):\n"
+        "    return x\n"
+        "print(chunk(f, [[1], [2]], chunk_size=2))\n"
+    )
+    program = programs.run("import sweep", code=1)
+    assert "RuntimeError: chunk() was called by a module that is being imported in a worker" in program.stderr
+    assert "Put the call into a function" in program.stderr
+    # By the script, and for each of two calls by each of two workers, if it gets that far.
+    assert 2 <= len(noted(programs.folder / "imported")) <= 9
+
+
+def test_call_may_import_a_module_that_calls_chunk(programs: Programs) -> None:
+    """Importing is no crime: a module that runs another's function is as good as a script."""
+    (programs.folder / "report.py").write_text(
+        "from thread_chunks import chunk\nlines = chunk(abs, [[-1], [-2]])\n"
+    )
+    script = """
+        from thread_chunks import chunk
+        def f(x):
+            import report
+            return report.lines
+        print(chunk(f, [[1]]))
+    """
+    program = programs.run(script)
+    assert program.stdout == "[[1, 2]]\n"
+
+
+# --- other processes --------------------------------------------------------------------
+
+SWEEP = """
+    import dataclasses, multiprocessing, sys
+    from thread_chunks import Checkpoint, ProcessWorker, ThreadWorker, chunk, config
+    config.progress_bar = False
+    @dataclasses.dataclass(frozen=True)
+    class Rate:
+        value: float
+    def f(rate):
+        with open("calls", "a") as file:
+            print(rate.value, file=file)
+        return Rate(2 * rate.value)
+    def job(kind):
+        worker = ThreadWorker if kind == "threads" else ProcessWorker
+        outputs = chunk(f, [[Rate(1.0)], [Rate(2.0)]], path="c.pkl", worker=worker, on_mismatch="raise")
+        return outputs if all(type(output) is Rate for output in outputs) else [type(each) for each in outputs]
+    if __name__ == "__main__":
+        how, kind = sys.argv[1:]
+        if how == "script":
+            print(job(kind))
+        else:
+            with multiprocessing.get_context(how).Pool(1) as pool:
+                print(pool.apply(job, (kind,)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+@pytest.mark.parametrize("first", ["script", "spawn", "forkserver", "fork"])
+def test_script_is_the_same_in_processes_of_multiprocessing(
+    first: str, kind: str, programs: Programs
+) -> None:
+    """In a process that imports the script anew, its functions, classes and checkpoints are those of the script."""
+    for how in (first, "spawn", "script"):
+        program = programs.run(SWEEP, how, kind)
+        assert program.stdout == "[Rate(value=2.0), Rate(value=4.0)]\n"
+    assert sorted(noted(programs.folder / "calls")) == ["1.0", "2.0"]
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_exit_of_a_call_leaves_a_pool_its_worker(how: str, programs: Programs) -> None:
+    """multiprocessing.Pool would wait for ever for a worker that exited."""
+    script = f"""
+        import multiprocessing, sys
+        from thread_chunks import CallExitError, chunk
+        def job(x):
+            try:
+                chunk(sys.exit, [[x]])
+            except CallExitError as error:
+                return type(error.__cause__).__name__
+        if __name__ == "__main__":
+            with multiprocessing.get_context("{how}").Pool(1) as pool:
+                print(pool.apply(job, (3,)))
+    """
+    program = programs.run(script)
+    assert program.stdout == "SystemExit\n"
+
+
+def test_chunk_works_in_an_exit_handler(programs: Programs) -> None:
+    """A script may run a last sweep when it ends, where Python still starts threads then; else that is said at once."""
+    script = """
+        import atexit
+        from thread_chunks import chunk
+        @atexit.register
+        def late():
+            try:
+                print(chunk(abs, [[-1], [-2]]))
+            except RuntimeError as error:
+                print("interpreter shutdown" in str(error))
+    """
+    program = programs.run(script)
+    assert program.stdout == ("[1, 2]\n" if sys.version_info < (3, 12) else "True\n")
+
+
+def test_actors_that_others_stop_end_a_run_in_an_actor() -> None:
+    """Somebody's stop_all() while an actor waits for a run: the actor is told, and does not hang."""
+    actor = Asked.start()
+    begun = threading.Event()
+
+    def slow(x: int) -> int:
+        begun.set()
+        time.sleep(0.5)
+        return x
+
+    answer = actor.ask(lambda: chunk(slow, [[1], [2], [3]], worker=ThreadWorker, chunk_size=1), block=False)
+    assert begun.wait(20)
+    for other in pykka.ActorRegistry.get_all():
+        if other is not actor:
+            other.stop(block=False)
+    with pytest.raises(RunStoppedError):
+        answer.get(timeout=20)
+    actor.stop()
+    wait_until(lambda: not pykka.ActorRegistry.get_all(), what="no actors")
