@@ -211,6 +211,29 @@ def test_actors_hold_their_function_and_stay() -> None:
     assert actor.is_alive()
 
 
+def test_actors_pickle_the_function_that_they_hold_once(tmp_path: Path) -> None:
+    """Not for each call, nor for each run."""
+    log = tmp_path / "log"
+
+    class Held:
+        __name__ = "held"
+
+        def __call__(self, x: int) -> int:
+            return x
+
+        def __getstate__(self) -> int:
+            note(log, "pickled")
+            return 1
+
+        def __setstate__(self, state: int) -> None:
+            pass
+
+    actor = RayWorker.start(Held())
+    for _ in range(2):
+        assert chunk(None, [[1], [2], [3]], [actor]) == [1, 2, 3]
+    assert noted(log) == ["pickled"]
+
+
 class Counting(RayWorker):
     """Notes every call in the script's process, and calls super()."""
 

@@ -60,8 +60,12 @@ class RayActor:
         self._func: Callable[..., Any] | None = None
         self._handle: Any = session.started(options)
 
+    def holds(self, func: Callable[..., Any]) -> bool:
+        """Tell whether a function is the one that it holds."""
+        return func is self._func
+
     def hold(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> None:
-        """Give it a function, unless that is the one it holds; blocks until there is room for the actor.
+        """Give it a function; blocks until there is room for the actor.
 
         Parameters
         ----------
@@ -77,8 +81,6 @@ class RayActor:
         UnwantedError
             If nobody waits any more.
         """
-        if func is self._func:
-            return
         try:
             self._wait(self._handle.hold.remote(self._session.shared(pickled)).future(), self._check_room())
         except self._ray.exceptions.RayError as error:

@@ -196,7 +196,8 @@ class RayWorker(RemoteWorker):
         session = self._joined_session()
         if self._actor is None:
             self._actor = RayActor(session, self._options, self._is_wanted, self._woken, self._tell_stalled)
-        self._actor.hold(func, self._pickled_by_run(func) or dump_copied(func))
+        if not self._actor.holds(func):
+            self._actor.hold(func, self._pickled_by_run(func) or dump_copied(func))
         return self._actor
 
     # --- calls -------------------------------------------------------------------
