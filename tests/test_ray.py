@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from conftest import Programs, is_living, members, note, noted, wait_for, wait_until
+from conftest import Programs, beginning, is_living, members, note, noted, sampled, wait_for, wait_until
 
 from thread_chunks import (
     CallTimeoutError,
@@ -300,7 +300,7 @@ def test_missing_ray_is_an_error_that_names_the_command(monkeypatch: pytest.Monk
 
 
 def test_script_starts_its_own_ray_and_stops_it(programs: Programs) -> None:
-    """Ray is imported when it is needed, gone after the run, and a signal's handler is as before; the script's stays."""
+    """Ray is imported when it is needed and gone after the run, and signal handlers are as before."""
     program = """
         import os, signal, sys, threading
         from thread_chunks import RayWorker, chunk
@@ -312,13 +312,23 @@ def test_script_starts_its_own_ray_and_stops_it(programs: Programs) -> None:
 
         assert not ray.is_initialized()
         assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), threading.enumerate())
-        ray.init(include_dashboard=False, logging_level="error")
+        """
+    done = programs.run(program, env={"RAY_ADDRESS": ""})
+    assert done.stdout == "[2, 4]\n"
+    assert done.stderr == ""
+
+
+def test_script_keeps_the_ray_that_it_initialised(programs: Programs, shared_ray: str) -> None:
+    """A Ray that the script has brought is used, and is left as it is."""
+    program = f"""
+        import ray
+        from thread_chunks import RayWorker, chunk
+
+        ray.init(address="{shared_ray}", logging_level="error")
         print(chunk(lambda x: 3 * x, [[1], [2]], worker=RayWorker, progress_bar=False))
         assert ray.is_initialized()
         """
-    done = programs.run(program, env={"RAY_ADDRESS": ""})
-    assert done.stdout.splitlines() == ["[2, 4]", "[3, 6]"]
-    assert done.stderr == ""
+    assert programs.run(program).stdout == "[3, 6]\n"
 
 
 SLOW = """
@@ -364,19 +374,21 @@ def test_script_goes_on_where_it_was_killed(programs: Programs, shared_ray: str)
     assert sys.modules["ray"].is_initialized()
 
 
-@pytest.mark.parametrize("moment", ["start", "call"])
-def test_script_ends_at_ctrl_c(moment: str, programs: Programs) -> None:
+@sampled(2)
+def test_script_ends_at_ctrl_c(stride: int, programs: Programs) -> None:
     """One Ctrl-C while Ray starts or a call runs: KeyboardInterrupt, and nothing is left."""
-    process = programs.start(SLOW, env={"RAY_ADDRESS": ""})
-    if moment == "start":
-        wait_until(lambda: len(members(process.pid)) > 1, 60)
-    else:
-        wait_until(lambda: len(noted(programs.folder / "log")) == 5, 60)
-    process.send_signal(signal.SIGINT)
-    _, err = programs.finish(process, 15)
-    assert "KeyboardInterrupt" in err
-    assert "of 8 results are safe" in err
-    wait_until(lambda: not _orphans(process), 10, "the end of its Ray")
+    for moment in ["start", "call"][beginning(stride) :: stride]:
+        inner = programs.within(moment)
+        process = inner.start(SLOW, env={"RAY_ADDRESS": ""})
+        if moment == "start":
+            wait_until(lambda: len(members(process.pid)) > 1, 60)  # noqa: B023 - it is asked right now
+        else:
+            wait_until(lambda: len(noted(inner.folder / "log")) == 5, 60)  # noqa: B023
+        process.send_signal(signal.SIGINT)
+        _, err = inner.finish(process, 15)
+        assert "KeyboardInterrupt" in err
+        assert "of 8 results are safe" in err
+        wait_until(lambda: not _orphans(process), 10, "the end of its Ray")  # noqa: B023
 
 
 def test_run_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
