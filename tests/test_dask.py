@@ -296,7 +296,6 @@ def test_run_waits_for_workers_when_the_cluster_is_scaled_down_to_zero(
     watched.expect_no_saved_call_twice(at_most=4)
 
 
-@pytest.mark.nightly  # it hung once on a busy machine; the cure was not watched for long yet
 def test_run_completes_when_the_scheduler_is_killed_and_comes_back(cluster: Cluster, tmp_path: Path) -> None:
     """A scheduler that starts anew knows no calls: those in flight are submitted again."""
     first = cluster.start_worker("--no-nanny")

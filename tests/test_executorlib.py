@@ -80,6 +80,53 @@ def test_call_that_ends_its_process_fails_alone_when_the_run_may_make_executors(
     assert str(outputs[1].exception).startswith("call 1: the executor lost it: ExecutorlibSocketError")
 
 
+@pytest.mark.parametrize("inner", [False, True], ids=["outer", "inner"])
+@pytest.mark.parametrize("made", [False, True], ids=["borrowed", "made"])
+def test_run_ends_with_what_is_saved_when_a_thread_of_the_executor_ends(
+    made: bool, inner: bool, programs: Programs
+) -> None:
+    """executorlib's own threads just end at an error, such as one of squeue, and no future tells of it."""
+    program = f"""
+        import functools, os, time
+        import executorlib
+        from thread_chunks import ExecutorWorker, RunStoppedError, chunk
+
+        made = []
+
+        def make():
+            made.append(executorlib.SingleNodeExecutor(max_workers=2, hostname_localhost=True))
+            return made[-1]
+
+        def call(x):
+            if x and not os.path.exists("begun"):
+                open("begun", "w").close()
+                time.sleep(60)
+            return x
+
+        def end_thread(index, output):
+            scheduler = made[0]._task_scheduler
+            if {inner}:
+                scheduler = scheduler._process_kwargs["executor"]
+            while not os.path.exists("begun"):
+                time.sleep(0.01)
+            scheduler._future_queue.put(1)  # it expects a dict
+
+        try:
+            worker = ExecutorWorker.on(make if {made} else make())
+            outputs = chunk(call, [[0], [1]], worker=worker, path="c.pkl", on_result=end_thread, progress_bar=False)
+        except RunStoppedError as error:
+            outputs = error, error.__notes__
+        print(outputs, flush=True)
+        os._exit(0)  # nothing else ends those threads that wait for the dead one
+        """
+    out = programs.run(program, flags=("-W", "error::UserWarning")).stdout
+    if made:
+        assert out == "[0, 1]\n"
+    else:
+        assert "a thread of executorlib ended" in out
+        assert "1 of 2 results are safe" in out
+
+
 def test_run_ends_with_what_is_saved_when_no_process_of_a_block_is_left(tmp_path: Path) -> None:
     """An executor of the user's that lost its processes ends the run, and no innocent call is blamed."""
     path, log, gate = tmp_path / "results.pkl", tmp_path / "log", tmp_path / "gate"

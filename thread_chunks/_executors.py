@@ -6,6 +6,7 @@ room runs in the worker's thread and knows nothing of runs.
 """
 
 import concurrent.futures
+import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
@@ -241,6 +242,27 @@ class ExecutorlibEngine(Engine):
 
     def _submit(self, run: Callable[..., Any], *args: Any) -> "Future[Any]":
         return super()._submit(_engine.run_tied, uuid.uuid4().hex, *args)
+
+    def check(self) -> str | None:
+        """Look whether its threads still live: at an error of their own, as when squeue fails, they just end."""
+        if not self._lives():
+            msg = "a thread of executorlib ended; its own error is above"
+            raise BrokenExecutor(msg)
+        return None
+
+    def close(self, *, is_idle: bool) -> None:
+        """Shut it down, unless one of its threads has ended: shutting down would wait for that one, for ever."""
+        if self._lives():
+            super().close(is_idle=is_idle)
+
+    def _lives(self) -> bool:
+        scheduler = getattr(self.executor, "_task_scheduler", None)
+        while scheduler is not None:
+            thread = getattr(scheduler, "_process", None)
+            if isinstance(thread, threading.Thread) and not thread.is_alive():
+                return False
+            scheduler = (getattr(scheduler, "_process_kwargs", None) or {}).get("executor")
+        return True
 
     def is_broken_by(self, error: BaseException) -> bool:
         """Tell whether no process is left."""
