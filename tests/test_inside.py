@@ -149,6 +149,18 @@ def test_exit_is_raised_as_it_is_in_the_main_thread() -> None:
         chunk(exits(KeyboardInterrupt()), [[2]])
 
 
+def sleeper(log: Path) -> Callable[[int], int]:
+    """Return a function whose first call returns at once, and the others when a minute is over."""
+
+    def sleep(x: int) -> int:
+        if x:
+            note(log, x)
+            time.sleep(60)
+        return x
+
+    return sleep
+
+
 # --- event loops ----------------------------------------------------------------------
 
 
@@ -175,14 +187,8 @@ def test_run_ends_with_its_task_when_the_chunker_is_closed(tmp_path: Path) -> No
     """A task that is cancelled closes its Chunker, and so ends the run in the other thread: calls, children and all."""
     path, log = tmp_path / "c.pkl", tmp_path / "log"
 
-    def slow(x: int) -> int:
-        if x:
-            note(log, x)
-            time.sleep(60)
-        return x
-
     async def main() -> None:
-        with Chunker(slow, chunk_size=2, path=path) as chunker:
+        with Chunker(sleeper(log), chunk_size=2, path=path) as chunker:
             run = asyncio.create_task(asyncio.to_thread(chunker, [[0], [1], [2]]))
             while len(noted(log)) < 2:  # noqa: ASYNC110 - they are noted in other processes
                 await asyncio.sleep(0.01)
@@ -201,13 +207,7 @@ def test_close_ends_a_run_of_another_thread_with_an_error(tmp_path: Path) -> Non
     """Who waits for the run learns that it was closed, and what is safe."""
     path, log = tmp_path / "c.pkl", tmp_path / "log"
 
-    def slow(x: int) -> int:
-        if x:
-            note(log, x)
-            time.sleep(60)
-        return x
-
-    chunker = Chunker(slow, chunk_size=1, path=path)
+    chunker = Chunker(sleeper(log), chunk_size=1, path=path)
 
     def close() -> None:
         wait_for(log)
