@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from conftest import Programs, children, note, noted, wait_until
 
-from thread_chunks import Checkpoint, ExecutorWorker, Failure, RunStoppedError, WorkerDiedError, chunk
+from thread_chunks import (
+    CallExitError,
+    Checkpoint,
+    ExecutorWorker,
+    Failure,
+    RunStoppedError,
+    WorkerDiedError,
+    chunk,
+)
 
 executorlib = pytest.importorskip("executorlib")
 serialize = pytest.importorskip("executorlib.standalone.serialize")
@@ -78,6 +86,20 @@ def test_call_that_ends_its_process_fails_alone_when_the_run_may_make_executors(
     assert [output for output in outputs if not isinstance(output, Failure)] == [0, 2, 3]
     assert isinstance(outputs[1].exception, WorkerDiedError)
     assert str(outputs[1].exception).startswith("call 1: the executor lost it: ExecutorlibSocketError")
+
+
+def test_exit_of_a_call_leaves_a_process_of_executorlib_alive() -> None:
+    """A task may run chunk() in the main thread of its process; an exit there would be the end of it."""
+
+    def task() -> str:
+        try:
+            chunk(sys.exit, [[3]], progress_bar=False)
+        except CallExitError as error:
+            return repr(error.__cause__)
+        return "nothing"
+
+    with maker(workers=1)() as executor:
+        assert [executor.submit(task).result(30) for _ in range(2)] == ["SystemExit(3)"] * 2
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["outer", "inner"])

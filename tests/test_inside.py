@@ -5,7 +5,9 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError as CancelledFutureError
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,19 @@ from thread_chunks import (
     CallExitWarning,
     Checkpoint,
     Chunker,
+    EngineStalledWarning,
     ExecutorWorker,
     ProcessWorker,
     RunStoppedError,
     ThreadWorker,
     chunk,
+    config,
 )
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
 EXITS = {
+    "CancelledError of a future": CancelledFutureError(),
     "SystemExit": SystemExit(3),
     "KeyboardInterrupt": KeyboardInterrupt(),
     "GeneratorExit": GeneratorExit(),
@@ -221,6 +226,67 @@ def test_close_ends_a_run_of_another_thread_with_an_error(tmp_path: Path) -> Non
     assert "1 of 2 results are safe" in "".join(raised.value.__notes__)
 
 
+def test_close_ends_a_run_that_has_not_begun(tmp_path: Path) -> None:
+    """Parameters may take long to read; a run that was closed meanwhile does not begin."""
+    log = tmp_path / "log"
+    chunker = Chunker(sleeper(log), chunk_size=2)
+
+    def parameters() -> Iterator[list[int]]:
+        yield [1]
+        chunker.close()
+        yield [2]
+
+    with pytest.raises(RunStoppedError, match="the Chunker was closed"):
+        chunker(parameters())
+    iterator = chunker.as_completed([[1], [2]])
+    chunker.close()
+    with pytest.raises(RunStoppedError, match="the Chunker was closed"):
+        next(iterator)
+    assert not noted(log)
+    wait_until(lambda: not children(), 5, "no children")
+    assert chunker([[0]]) == [0]  # it can be used again
+    chunker.close()
+
+
+def test_close_kills_what_runs_behind_an_iterator_that_waits(tmp_path: Path) -> None:
+    """Also where nobody asks for the next result, and so nobody hears of the end before."""
+    log = tmp_path / "log"
+    chunker = Chunker(sleeper(log), chunk_size=2)
+    iterator = chunker.as_completed([[0], [1]])
+    assert next(iterator) == (0, 0)
+    wait_for(log)
+    chunker.close()
+    assert not children()
+    with pytest.raises(RunStoppedError, match="the Chunker was closed"):
+        next(iterator)
+
+
+def test_chunker_of_threads_runs_again_while_its_old_calls_end() -> None:
+    """A call in a thread cannot be killed: after close() it runs on, and new workers take the next run."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def wait(x: int) -> int:
+        if x:
+            begun.set()
+            assert gate.wait(30)
+        return x
+
+    chunker = Chunker(wait, chunk_size=1, worker=ThreadWorker)
+
+    def close() -> None:
+        begun.wait(20)
+        chunker.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    with pytest.raises(RunStoppedError, match="the Chunker was closed"):
+        chunker([[1]])
+    closer.join()
+    assert chunker([[0]]) == [0]
+    gate.set()
+    chunker.close()
+
+
 def test_iterator_keeps_the_workers_of_a_chunker_that_nobody_holds() -> None:
     """The results of a Chunker that is made on the spot can be taken one by one."""
     assert sorted(Chunker(double, chunk_size=1).as_completed([[1], [2]])) == [(0, 2), (1, 4)]
@@ -260,6 +326,73 @@ def test_run_in_a_call_is_refused_when_its_workers_are_those_of_the_call() -> No
     finally:
         for actor in actors:
             actor.stop()
+
+
+def test_run_in_a_task_of_a_call_is_refused_when_its_workers_are_those_of_the_call() -> None:
+    """An event loop in a call hands on what waits for the call, to the threads that it asks."""
+    actors = [ThreadWorker.start()]
+
+    def again(x: int) -> Any:
+        return asyncio.run(asyncio.to_thread(chunk, double, [[x]], actors=actors))
+
+    try:
+        with pytest.raises(RuntimeError, match="these workers wait for the call that this run is made in"):
+            chunk(again, [[1], [2]], actors=actors)
+    finally:
+        actors[0].stop()
+
+
+def warned(pattern: str, job: Callable[[Callable[[], None]], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Do something that comes to a halt; return what it is worth once a warning says why, which lets it go on."""
+    monkeypatch.setattr(config, "stall_seconds", 0.2)
+    monkeypatch.setattr(config, "heartbeat_seconds", 0.05)
+    told = threading.Event()
+
+    def show(message: Warning, *_: object, **__: object) -> None:
+        assert re.search(pattern, str(message))
+        told.set()
+
+    def wait() -> None:
+        assert told.wait(20)
+
+    monkeypatch.setattr(warnings, "showwarning", show)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", EngineStalledWarning)
+        return job(wait)
+
+
+def test_run_whose_workers_do_not_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever they are in the middle of, nobody waits for them in silence."""
+    actor = ThreadWorker.start()
+
+    begun = threading.Event()
+
+    def hold(wait: Callable[[], None]) -> Any:
+        def busy(_: int) -> None:
+            begun.set()
+            wait()
+
+        actor.proxy().set_func(busy).get()
+        running = actor.proxy().run("label", 1)
+        assert begun.wait(20)
+        outputs = chunk(double, [[1]], actors=[actor])
+        running.get(timeout=20)
+        return outputs
+
+    assert warned("no worker answers; they may be in the middle of something else", hold, monkeypatch) == [2]
+    actor.stop()
+
+
+def test_run_whose_threads_are_all_taken_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool whose threads do something else, such as waiting for this run, begins no call: a warning tells."""
+    with ThreadPoolExecutor(1) as executor:
+
+        def hold(wait: Callable[[], None]) -> Any:
+            executor.submit(wait)
+            return chunk(double, [[1], [2]], worker=ExecutorWorker.on(executor))
+
+        reason = "all threads of the executor are in the middle of something else, so calls wait"
+        assert warned(reason, hold, monkeypatch) == [2, 4]
 
 
 def test_run_in_a_call_is_refused_when_its_executor_is_that_of_the_call() -> None:
@@ -302,37 +435,46 @@ def test_run_in_a_call_draws_no_bar_unless_it_is_told_to(programs: Programs) -> 
     assert program.stderr.count("outer: 2/2") == 2
 
 
-def test_module_that_calls_chunk_when_it_is_imported_is_refused(programs: Programs) -> None:
-    """Each worker would import the module and call chunk() in turn: it is told before there are thousands."""
+IMPORTED = {
+    "its own function": "def f(x):\n    return x\noutputs = chunk(f, [[1], [2]])",
+    "its own class": (
+        "class P:\n    x = 1\nimport operator\noutputs = chunk(operator.attrgetter('x'), [[P()], [P()]])"
+    ),
+    "a thread": (
+        "import threading\ndef f(x):\n    return x\n"
+        "def run():\n    try:\n        chunk(f, [[1]])\n    except RuntimeError as error:\n        errors.append(error)\n"
+        "errors = []\nthread = threading.Thread(target=run)\nthread.start()\nthread.join()\nraise errors[0]"
+    ),
+    "a function below": "def main():\n    return chunk(abs, [[1]])\noutputs = main()",
+}
+
+
+@pytest.mark.parametrize("name", IMPORTED)
+@pytest.mark.parametrize(
+    "start", ["import sweep", "from thread_chunks import chunk\ndef f(x):\n    import sweep\nchunk(f, [[1]])"]
+)
+def test_run_is_refused_while_a_module_is_being_imported(start: str, name: str, programs: Programs) -> None:
+    """Its workers would wait for the end of the import, or import the module and come to the same run, and so on."""
+    source = f"from thread_chunks import chunk\n{IMPORTED[name]}\n"
+    programs.write(source, "sweep.py")
+    errors = programs.run(start, code=1).stderr
+    assert "RuntimeError: chunk() was called while the module 'sweep' is being imported" in errors
+    assert "Put the call into a function" in errors
+
+
+def test_module_runs_its_function_once_it_is_imported(programs: Programs) -> None:
+    """A module may make its runs in a function, and be a script, too."""
     (programs.folder / "sweep.py").write_text(
         "from thread_chunks import chunk\n"
-        "with open('imported', 'a') as file:\n"
-        "    print('once more', file=file)\n"
         "def f(x):\n"
         "    return x\n"
-        "print(chunk(f, [[1], [2]], chunk_size=2))\n"
+        "def main():\n"
+        "    print(chunk(f, [[1], [2]], progress_bar=False))\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
     )
-    program = programs.run("import sweep", code=1)
-    assert "RuntimeError: chunk() was called by a module that is being imported in a worker" in program.stderr
-    assert "Put the call into a function" in program.stderr
-    # By the script, and for each of two calls by each of two workers, if it gets that far.
-    assert 2 <= len(noted(programs.folder / "imported")) <= 9
-
-
-def test_call_may_import_a_module_that_calls_chunk(programs: Programs) -> None:
-    """Importing is no crime: a module that runs another's function is as good as a script."""
-    (programs.folder / "report.py").write_text(
-        "from thread_chunks import chunk\nlines = chunk(abs, [[-1], [-2]])\n"
-    )
-    script = """
-        from thread_chunks import chunk
-        def f(x):
-            import report
-            return report.lines
-        print(chunk(f, [[1]]))
-    """
-    program = programs.run(script)
-    assert program.stdout == "[[1, 2]]\n"
+    assert programs.run("import sweep\nsweep.main()").stdout == "[1, 2]\n"
+    assert programs.run(None, "-m", "sweep").stdout == "[1, 2]\n"
 
 
 # --- other processes --------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 from conftest import Programs, beginning, is_living, members, note, noted, sampled, wait_for, wait_until
 
 from thread_chunks import (
+    CallExitError,
     CallTimeoutError,
     Checkpoint,
     Chunker,
@@ -389,6 +390,23 @@ def test_script_ends_at_ctrl_c(stride: int, programs: Programs) -> None:
         assert "KeyboardInterrupt" in err
         assert "of 8 results are safe" in err
         wait_until(lambda: not _orphans(process), 10, "the end of its Ray")  # noqa: B023
+
+
+def test_exit_of_a_call_leaves_a_ray_actor_alive() -> None:
+    """An actor of Ray may run chunk() in its main thread; an exit there would be its end, with all that it holds."""
+    ray = sys.modules["ray"]
+
+    class Leader:
+        def lead(self) -> str:
+            try:
+                chunk(sys.exit, [[3]], progress_bar=False)
+            except CallExitError as error:
+                return repr(error.__cause__)
+            return "nothing"
+
+    leader = ray.remote(Leader).remote()
+    assert [ray.get(leader.lead.remote()) for _ in range(2)] == ["SystemExit(3)"] * 2
+    ray.kill(leader)
 
 
 def test_run_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,7 +238,8 @@ class Chunker:
         list
             The outputs, in the order of the parameters.
         """
-        return collect(self._job(parameters, func, progress_bar, path), self._pool)
+        closes = self._pool.closes
+        return collect(self._job(parameters, func, progress_bar, path), self._pool, closes)
 
     def as_completed(
         self,
@@ -263,11 +264,12 @@ class Chunker:
         int, Any
             The index of the call, and its output.
         """
-        return self._stream(self._job(parameters, func, progress_bar, path))
+        closes = self._pool.closes
+        return self._stream(self._job(parameters, func, progress_bar, path), closes)
 
-    def _stream(self, job: Job) -> Generator[tuple[int, Any], None, None]:
+    def _stream(self, job: Job, closes: int) -> Generator[tuple[int, Any], None, None]:
         """Run a job; as long as the iterator lives, so does this object, and with it the workers."""
-        yield from as_completed(job, self._pool)
+        yield from as_completed(job, self._pool, closes)
 
     def _fill(self, size: int) -> None:
         """Start the workers, all or none, also when Ctrl-C comes in between."""

@@ -66,8 +66,7 @@ class Shipped:
         with _lock:
             if self.key not in _functions:
                 # Of copies: the engine may hold on to what it brought, and the function may write into its arrays.
-                with _inside.Loading():
-                    _functions[self.key] = pickle.loads(self.main, buffers=list(map(bytearray, self.buffers)))
+                _functions[self.key] = pickle.loads(self.main, buffers=list(map(bytearray, self.buffers)))
                 for key in list(_functions)[:-_KEPT]:
                     del _functions[key]
             return _functions[self.key]
@@ -96,8 +95,7 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
     _inside.begin_serving()
     try:
         func = function.loaded()
-        with _inside.Loading():
-            arguments = pickle.loads(row[0], buffers=row[1])
+        arguments = pickle.loads(row[0], buffers=row[1])
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         return "failed", _outcome.packed(error)
     start, seconds, outcome = _outcome.run_call(func, arguments)

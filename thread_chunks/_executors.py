@@ -8,6 +8,7 @@ room runs in the worker's thread and knows nothing of runs.
 import concurrent.futures
 import threading
 import uuid
+import weakref
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import Any, ClassVar
@@ -149,6 +150,17 @@ class Engine:
 class ThreadEngine(Engine):
     """Threads of this process: nothing is pickled on the way, so calls share what the script holds."""
 
+    def __init__(self, executor: Executor) -> None:
+        super().__init__(executor)
+        self._sent: weakref.WeakSet[Future[Outcome]] = weakref.WeakSet()
+
+    def check(self) -> str | None:
+        """Look whether any call has begun: the threads may all wait for this very run."""
+        waiting = [future for future in self._sent if not future.done()]
+        if not waiting or any(future.running() for future in waiting):
+            return None
+        return "all threads of the executor are in the middle of something else"
+
     def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
         """Return the function."""
         return func
@@ -159,7 +171,9 @@ class ThreadEngine(Engine):
 
     def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Outcome]":
         """Hand one call over."""
-        return self.executor.submit(run_here, function, packed, slot, durable, self._occupied)
+        future = self.executor.submit(run_here, function, packed, slot, durable, self._occupied)
+        self._sent.add(future)
+        return future
 
     def outcome(self, index: int, value: Any, *, durable: bool) -> Outcome:
         """Return it: it was made where the call ran."""

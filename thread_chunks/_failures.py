@@ -6,6 +6,7 @@ calls and what the user asked for, and nothing of actors.
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 from ._inside import is_script
 from ._job import Job
@@ -13,6 +14,10 @@ from ._notices import add_note
 from ._parameters import last_line, shown
 from .errors import CallExitError, CallTimeoutError, Failure, WorkerDiedError
 from .messages import FailedCall
+
+_EXITS = (SystemExit, KeyboardInterrupt, StopIteration, CancelledError)
+"""Beside what is no `Exception`. An event loop takes the cancellation of a future for one of its own task, and from a
+thread it takes no ``StopIteration`` at all: that of Python 3.11 waits for ever."""
 
 log = logging.getLogger("thread_chunks")
 
@@ -75,13 +80,9 @@ class Failures:
             yield failed.index, Failure(self._described(failed), failed.index, parameters, failed.traceback)
 
     def _raised(self, failed: FailedCall) -> BaseException:
-        """Return what stands for a failure where it is raised: an exit ends scripts, and nothing around `chunk`.
-
-        Nor does ``StopIteration``, which asyncio (of Python 3.11) does not hand on from a thread: it waits for ever.
-        """
+        """Return what stands for a failure where it is raised: an exit ends scripts, and nothing around `chunk`."""
         error = self._described(failed)
-        is_ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
-        if is_ordinary or is_script():
+        if (isinstance(error, Exception) and not isinstance(error, _EXITS)) or is_script():
             return error
         msg = f"call {failed.index}, with parameters {self._shown(failed)}, ended with {error!r}"
         exit_error = CallExitError(msg)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextvars import ContextVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
@@ -20,16 +21,8 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     T = TypeVar("T")
 
 _thread = threading.local()
-
-
-class Loading:
-    """Marks that this thread unpickles what a run sent, and imports what that needs."""
-
-    def __enter__(self) -> None:
-        _thread.is_loading = True
-
-    def __exit__(self, *_: object) -> None:
-        _thread.is_loading = False
+# Of a context and not of a thread: asyncio.to_thread hands it on to the thread that it asks.
+_occupied: ContextVar[tuple[object, ...]] = ContextVar("occupied", default=())
 
 
 def begin_serving() -> None:
@@ -52,17 +45,16 @@ def calling(waits: tuple[object, ...], run: Callable[[], T]) -> T:
     Any
         What it returned.
     """
-    before = getattr(_thread, "occupied", ())
-    _thread.occupied = waits
+    before = _occupied.set(waits)
     try:
         return run()
     finally:
-        _thread.occupied = before
+        _occupied.reset(before)
 
 
 def is_in_call() -> bool:
     """Tell whether this thread runs a call of a run, of whichever process."""
-    return getattr(_thread, "is_serving", False) or bool(getattr(_thread, "occupied", ()))
+    return getattr(_thread, "is_serving", False) or bool(_occupied.get())
 
 
 def occupied() -> tuple[object, ...]:
@@ -73,35 +65,60 @@ def occupied() -> tuple[object, ...]:
     tuple
         Workers and executors of this process, and the address of a Dask scheduler; empty outside of calls.
     """
-    return (*getattr(_thread, "occupied", ()), *_dask_task())
+    return (*_occupied.get(), *_dask_task())
 
 
-def check_may_begin() -> None:
-    """Refuse a run that is begun by importing what its own calls need: it would begin another one, and so on.
+def check_imported(func: object) -> None:
+    """Refuse a run that is made while a module is being imported.
+
+    Threads that need the module wait until it is whole, and so for the run; and processes that need it would
+    import it, and come to the same run again.
+
+    Parameters
+    ----------
+    func
+        The function of the run.
 
     Raises
     ------
     RuntimeError
         With the fix.
     """
-    if getattr(_thread, "is_loading", False):
+    name = _half_imported(func)
+    if name is not None:
         msg = (
-            "chunk() was called by a module that is being imported in a worker, and so each worker of that run "
-            "would import it and call chunk() again. Put the call into a function, or behind "
-            'if __name__ == "__main__":'
+            f"chunk() was called while the module {name!r} is being imported. Each worker that needs the module "
+            "would wait for the end of that, or import it and call chunk() again. Put the call into a function "
+            'that is called later, or run the module as a script and put the call behind if __name__ == "__main__":'
         )
         raise RuntimeError(msg)
+
+
+def _half_imported(func: object) -> object:
+    """Return the name of a module on the way to this call, or of the function's own, that is not yet whole."""
+    modules: list[Any] = [vars(sys.modules.get(getattr(func, "__module__", None) or "", sys))]
+    frame: Any = sys._getframe(2)  # noqa: SLF001 - there is no other way to look at the caller
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            modules.append(frame.f_globals)
+        frame = frame.f_back
+    for names in modules:
+        if getattr(names.get("__spec__"), "_initializing", False):
+            return names.get("__name__")
+    return None
 
 
 def is_script() -> bool:
     """Tell whether an exit in this thread ends the script, and nothing that others rely on.
 
-    In other threads it would end an actor system, an event loop or nothing at all, and in a worker of
-    multiprocessing its pool would wait for ever.
+    In other threads it would end an actor system, an event loop or nothing at all. Workers of multiprocessing,
+    of Ray and of executorlib run what they are told in their main thread, and an exit would take them down.
     """
     module: Any = sys.modules.get("multiprocessing.process")
     is_worker = module is not None and module.parent_process() is not None
-    return threading.current_thread() is threading.main_thread() and not is_worker
+    main = getattr(sys.modules["__main__"], "__file__", None) or ""
+    is_engine = any(f"site-packages/{name}/" in main for name in ("ray", "executorlib"))
+    return threading.current_thread() is threading.main_thread() and not (is_worker or is_engine)
 
 
 def _dask_task() -> tuple[object, ...]:

@@ -79,7 +79,7 @@ class Job:
         Job
             Ready to run.
         """
-        _inside.check_may_begin()
+        _inside.check_imported(func)
         stop_before = options.time_limit()  # first: to read the parameters can take long
         check_function(func)
         check_switch("progress_bar", progress_bar)

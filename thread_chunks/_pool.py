@@ -36,9 +36,9 @@ class Pool:
 
     def __init__(self, kind: "WorkerKind | None", func: Callable[..., Any] | None) -> None:
         self.actors: list[WorkerRef] = []
-        self.interrupt: Callable[[], None] | None = (
-            None  # ends the run that uses the workers, from any thread
-        )
+        self.interrupt: Callable[[], None] | None = None  # ends the run that is going on, from any thread
+        self.closes = 0  # how often runs were ended from outside
+        self._stopping: list[WorkerRef] = []
         self._kind = kind
         self._func = func
         self._size = 0
@@ -63,7 +63,8 @@ class Pool:
         """
         assert self._kind is not None
         self._size = size
-        self.actors = [actor for actor in self.actors if actor.is_alive()]
+        # One that was told to stop lives on until its call has ended.
+        self.actors = [actor for actor in self.actors if actor.is_alive() and actor not in self._stopping]
         missing = -(-size // self.slots) - len(self.actors)
         workers = [_new_worker(self._kind, self._func) for _ in range(missing)]
 
@@ -227,7 +228,7 @@ class Pool:
             if self._kind is None:
                 msg = "these actors were started before a fork and live in the parent process: start others here"
                 raise RunStoppedError(msg)
-            self._process, self.actors, self.interrupt = os.getpid(), [], None
+            self._process, self.actors = os.getpid(), []
             self._relay = None
         if self._kind is not None:
             self.fill(self._size, steward)
@@ -293,8 +294,9 @@ class Pool:
 
         What runs is killed where that is possible, as by Ctrl-C, and a `RunStoppedError` is raised in that thread.
         """
+        self.closes += 1
         interrupt = self.interrupt
-        if interrupt is not None and self._kind is not None and not self.is_left_behind:
+        if interrupt is not None and not self.is_left_behind:
             interrupt()
 
     def stop(self) -> list["pykka.Future[bool]"]:
@@ -307,6 +309,7 @@ class Pool:
         """
         if self._kind is None or self.is_left_behind:
             return []
+        self._stopping = self.actors
         return [actor.stop(block=False) for actor in self.actors]
 
 

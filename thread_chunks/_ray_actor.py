@@ -16,10 +16,10 @@ import numpy as np
 
 from . import config
 from ._by_value import dump
+from ._halt import Halt
 from ._not_started import NotStartedError
 from ._ray_session import Session, UnwantedError
 from ._received import outcome
-from ._source import Halt
 from .errors import CallTimeoutError, WorkerDiedError
 from .messages import Call, Outcome
 

@@ -51,11 +51,13 @@ from .messages import (
     StopRun,
 )
 
+_CLOSED = "the Chunker was closed in the middle of this run"
+
 log = logging.getLogger("thread_chunks")
 log.addHandler(logging.NullHandler())
 
 
-def collect(job: Job, pool: Pool | None = None) -> list[Any]:
+def collect(job: Job, pool: Pool | None = None, closes: int = 0) -> list[Any]:
     """Run a job to its end and return the outputs in order; blocks.
 
     Parameters
@@ -64,35 +66,35 @@ def collect(job: Job, pool: Pool | None = None) -> list[Any]:
         What to run.
     pool
         Workers to use; by default some are started for this run.
+    closes
+        How often runs of the pool had been ended when this one was asked for.
 
     Returns
     -------
     list
         The outputs.
     """
-    run = _Run(job, pool)
+    run = _Run(job, pool, closes)
     for _ in run.results():
         pass
     run.finish()
     return run.outputs
 
 
-def as_completed(job: Job, pool: Pool) -> Generator[tuple[int, Any], None, None]:
+def as_completed(job: Job, pool: Pool, closes: int) -> Generator[tuple[int, Any], None, None]:
     """Run a job and yield each result once it is saved.
 
     Parameters
     ----------
-    job
-        What to run.
-    pool
-        Workers to use.
+    job, pool, closes
+        As for `collect`.
 
     Yields
     ------
     int, Any
         The index and the output of a call; a `Failure` under ``on_error="return"``.
     """
-    run = _Run(job, pool, is_stream=True)
+    run = _Run(job, pool, closes, is_stream=True)
     for batch in run.results():
         yield from batch
     run.finish()
@@ -106,13 +108,14 @@ class _Run:
     was yielded, nor are many computed before they are taken.
     """
 
-    def __init__(self, job: Job, pool: Pool | None, *, is_stream: bool = False) -> None:
+    def __init__(self, job: Job, pool: Pool | None, closes: int, *, is_stream: bool = False) -> None:
         self.outputs: list[Any] = []
         self.failures = Failures(job)
         self._job = job
         self._around = _inside.occupied()
         self._pool = pool
         self._is_own_pool = pool is None
+        self._closes = closes
         self._bar: progress.Progress = progress.Silent()
         self._tally = Tally(job.path, len(job.calls))
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -160,8 +163,10 @@ class _Run:
             self._func = job.func
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
-            self._pool.renew(self._steward)
             self._pool.interrupt = self._interrupt
+            if self._is_closed:  # while the parameters were read, or before the first result was asked for
+                raise RunStoppedError(_CLOSED)
+            self._pool.renew(self._steward)
             self._func = self._pool.held_function() if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
         # Without a file nothing is compared, and to digest what a function holds can take long.
@@ -261,9 +266,14 @@ class _Run:
             yield event
 
     def _interrupt(self) -> None:
-        """End the run, from another thread."""
-        msg = "the Chunker was closed in the middle of this run"
-        self._events.put(RunFinished(RunStoppedError(msg)))
+        """End the run, from any thread: whoever waits for it learns why, and what runs is killed at once."""
+        self._events.put(RunFinished(RunStoppedError(_CLOSED)))
+        self._tell(StopRun(kill=True))
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether the run was ended from outside since it was asked for."""
+        return self._pool is not None and not self._is_own_pool and self._pool.closes != self._closes
 
     def _until_next_check(self) -> float:
         """Return how many seconds to wait for news; the supervisor looks at the clock at the time limit, too."""
@@ -351,7 +361,8 @@ class _Run:
         is_early = not self._has_ended
         if self._supervisor is not None:
             _ask_briefly(self._supervisor, StopRun(kill=is_early))
-        stopping = self._pool.stop() if self._pool is not None and self._is_own_pool else []
+        is_pool_over = self._is_own_pool or self._is_closed
+        stopping = self._pool.stop() if self._pool is not None and is_pool_over else []
         if is_early and self._supervisor is not None:
             wait(stopping, config.interrupt_seconds)
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
@@ -377,7 +388,7 @@ class _Run:
         error = self.failures.error()
         if error is not None:
             self._tally.note_on(error)
-            if isinstance(error, SystemExit):
+            if isinstance(error, SystemExit) and not _inside.is_in_call():
                 warn(exit_warning(error))
             raise error
 

@@ -17,6 +17,7 @@ import pykka
 
 from . import config
 from ._actor import Actor
+from ._halt import Halt
 from ._parameters import Calls
 from ._plan import Action, End, GiveUp, HandOut, Plan, Save
 from ._policy import RunPolicy
@@ -150,6 +151,7 @@ class Supervisor(Actor):
         self._stops_at_failure = policy.stop_at_failure
         self._killers: dict[WorkerRef, Callable[[], None]] = {}
         self._joining: set[WorkerRef] = set()
+        self._silence: Halt | None = Halt(config.stall_seconds)  # until one of them says anything
         self._events = events
 
     def on_receive(self, message: Any) -> Any:  # noqa: C901 - a line for each message
@@ -178,8 +180,10 @@ class Supervisor(Actor):
                 self._killers[worker] = kill
                 self._resident[worker] = resident
                 self._joining.add(worker)
+                self._silence = None
             case WorkerReady(worker, takes_chunks):
                 self._joining.discard(worker)
+                self._silence = None
                 for place in self._slots_of(worker):
                     self._act(self._plan.worker_ready(place, takes_chunks=takes_chunks))
             case WorkerDied(worker, error, numbers):
@@ -228,6 +232,9 @@ class Supervisor(Actor):
         """Learn of deaths that nobody reported, and let the writer try again to save what it could not."""
         with suppress(pykka.ActorDeadError):
             self._crew.writer.tell(Flush())
+        if self._silence is not None and self._silence.is_news(time.monotonic()):
+            # Others' calls, or direct ones; or they were forked away: then they look alive and are not.
+            self._events.put(EngineStalled("no worker answers; they may be in the middle of something else"))
         for worker in tuple(self._workers):
             if not worker.is_alive():
                 self._lose(worker)

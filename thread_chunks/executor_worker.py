@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Self
 import pykka
 
 from . import _wire, config
+from ._halt import Halt
 from ._here import failed_call
-from ._source import Engines, Halt, Source, check_source
+from ._source import Engines, Source, check_source
 from .errors import RunStoppedError, WorkerDiedError
 from .messages import (
     Call,
