@@ -1,10 +1,10 @@
 """What a thread is in the middle of when it comes to call `chunk`.
 
-A call may make runs of its own, and so may an actor, a task, a thread or an event loop. Two rules.
-A run must not need what waits for the call that it is made in: both would wait for ever. And what
-leaves `chunk` must not end more than the script that called it. This room knows threads, and
-nothing of actors: what waits is told here as objects that are compared and not looked at. It runs
-in children, too, so it imports little.
+A call may make runs of its own, and so may an actor, a task, a thread or an event loop. Three rules.
+A run must not need what waits for the call that it is made in: both would wait for ever. Nor may it
+need a module that is still being imported. And what leaves `chunk` must not end more than the
+script that called it. This room knows threads, and nothing of actors: what waits is told here as
+objects that are compared and not looked at. It runs in children, too, so it imports little.
 """
 
 from __future__ import annotations
@@ -96,16 +96,13 @@ def check_imported(func: object) -> None:
 
 def _half_imported(func: object) -> object:
     """Return the name of a module on the way to this call, or of the function's own, that is not yet whole."""
-    modules: list[Any] = [vars(sys.modules.get(getattr(func, "__module__", None) or "", sys))]
+    specs: list[Any] = [getattr(sys.modules.get(str(getattr(func, "__module__", ""))), "__spec__", None)]
     frame: Any = sys._getframe(2)  # noqa: SLF001 - there is no other way to look at the caller
     while frame is not None:
         if frame.f_code.co_name == "<module>":
-            modules.append(frame.f_globals)
+            specs.append(frame.f_globals.get("__spec__"))
         frame = frame.f_back
-    for names in modules:
-        if getattr(names.get("__spec__"), "_initializing", False):
-            return names.get("__name__")
-    return None
+    return next((spec.name for spec in specs if getattr(spec, "_initializing", False)), None)
 
 
 def is_script() -> bool:
