@@ -93,7 +93,12 @@ class Crew:
     slots: int = 1
     around: tuple[object, ...] = ()
 
-    def joined(self, supervisor: "pykka.ActorRef[Any]", number: int) -> JoinRun:
+    @property
+    def occupied(self) -> tuple[object, ...]:
+        """Everything that waits for the calls of this run; to be made once, as there may be thousands of workers."""
+        return (*self.workers, *self.around)
+
+    def joined(self, supervisor: "pykka.ActorRef[Any]", number: int, occupied: tuple[object, ...]) -> JoinRun:
         """Return what a worker is told at the start."""
         return JoinRun(
             supervisor,
@@ -104,7 +109,7 @@ class Crew:
             self.durable,
             self.grace,
             number,
-            (*self.workers, *self.around),
+            occupied,
         )
 
 
@@ -214,8 +219,9 @@ class Supervisor(Actor):
 
     def _start_run(self) -> None:
         log.debug("%d calls for %d workers", len(self._plan.missing), len(self._workers))
+        occupied = self._crew.occupied
         for number, worker in enumerate(tuple(self._workers)):
-            self._tell(worker, self._crew.joined(self.actor_ref, number * self._slots))
+            self._tell(worker, self._crew.joined(self.actor_ref, number * self._slots, occupied))
         self._act(self._plan.start())
 
     def _stop_run(self, *, kill: bool) -> None:
