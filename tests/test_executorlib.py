@@ -102,8 +102,9 @@ def test_exit_of_a_call_leaves_a_process_of_executorlib_alive() -> None:
         assert [executor.submit(task).result(30) for _ in range(2)] == ["SystemExit(3)"] * 2
 
 
-@pytest.mark.parametrize("inner", [False, True], ids=["outer", "inner"])
-@pytest.mark.parametrize("made", [False, True], ids=["borrowed", "made"])
+@pytest.mark.parametrize(
+    ("made", "inner"), [(False, True), (True, False)], ids=["borrowed-inner", "made-outer"]
+)
 def test_run_ends_with_what_is_saved_when_a_thread_of_the_executor_ends(
     made: bool, inner: bool, programs: Programs
 ) -> None:

@@ -504,8 +504,10 @@ SWEEP = """
 """
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes"])
-@pytest.mark.parametrize("first", ["script", "spawn", "forkserver", "fork"])
+@pytest.mark.parametrize(
+    ("first", "kind"),
+    [("script", "threads"), ("spawn", "processes"), ("forkserver", "threads"), ("fork", "processes")],
+)
 def test_script_is_the_same_in_processes_of_multiprocessing(
     first: str, kind: str, programs: Programs
 ) -> None:

@@ -91,7 +91,7 @@ def test_mpi_ranks_run_the_scripts_own_function(programs: Programs, mpiexec: str
     assert len({process for _, process in lines}) == 2
 
 
-@pytest.mark.parametrize("gate", ["exit", "killed"])
+@pytest.mark.parametrize("gate", [pytest.param("exit", marks=pytest.mark.nightly), "killed"])
 def test_mpi_job_that_lost_a_rank_ends_and_resumes(
     gate: str, programs: Programs, mpiexec: str, tmp_path: Path
 ) -> None:

@@ -308,8 +308,7 @@ def main(descriptor: int) -> None:
     threading.Thread(target=read_messages, args=(stream, inbox), daemon=True).start()
     runner = Runner(inbox, outbox)
     threading.Thread(target=send_outcomes, args=(stream, runner), daemon=True).start()
-    _inside.begin_serving()
-    runner.loop()
+    _inside.calling(_inside.ELSEWHERE, runner.loop)
     leave()
 
 

@@ -92,13 +92,14 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
         As a child process would tell it: ``("results", columns, trace, body, buffers)`` or
         ``("failed", description)``.
     """
-    _inside.begin_serving()
     try:
         func = function.loaded()
         arguments = pickle.loads(row[0], buffers=row[1])
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         return "failed", _outcome.packed(error)
-    start, seconds, outcome = _outcome.run_call(func, arguments)
+    start, seconds, outcome = _inside.calling(
+        _inside.ELSEWHERE, functools.partial(_outcome.run_call, func, arguments)
+    )
     if outcome[0] == "failed":
         return outcome  # type: ignore[no-any-return]
     _, main, views = ("", outcome, ()) if type(outcome) is bytes else outcome

@@ -20,23 +20,18 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
 
     T = TypeVar("T")
 
-_thread = threading.local()
+ELSEWHERE: tuple[object, ...] = ("another process",)
 # Of a context and not of a thread: asyncio.to_thread hands it on to the thread that it asks.
 _occupied: ContextVar[tuple[object, ...]] = ContextVar("occupied", default=())
 
 
-def begin_serving() -> None:
-    """Mark this thread as one that runs calls of another process, from now on."""
-    _thread.is_serving = True
-
-
 def calling(waits: tuple[object, ...], run: Callable[[], T]) -> T:
-    """Do something in this thread that is part of a call of this process.
+    """Do something in this thread that is part of a call.
 
     Parameters
     ----------
     waits
-        What waits until it has ended.
+        What waits until it has ended; `ELSEWHERE` if that is all in other processes.
     run
         What to do.
 
@@ -54,7 +49,7 @@ def calling(waits: tuple[object, ...], run: Callable[[], T]) -> T:
 
 def is_in_call() -> bool:
     """Tell whether this thread runs a call of a run, of whichever process."""
-    return getattr(_thread, "is_serving", False) or bool(_occupied.get())
+    return bool(_occupied.get())
 
 
 def occupied() -> tuple[object, ...]:
