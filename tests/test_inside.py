@@ -261,6 +261,82 @@ def test_close_kills_what_runs_behind_an_iterator_that_waits(tmp_path: Path) -> 
         next(iterator)
 
 
+@pytest.mark.parametrize("worker", [ThreadWorker, ProcessWorker])
+def test_chunker_and_path_are_free_once_close_returned(worker: Any, tmp_path: Path) -> None:
+    """Who closed a run may make the next one at once, with the same object or another on the same file."""
+    path, log = tmp_path / "c.pkl", tmp_path / "log"
+    parameters = [[0.0], [0.3], [0.3]]
+
+    def wait(seconds: float) -> float:
+        note(log, seconds)
+        time.sleep(seconds)
+        return seconds
+
+    with ThreadPoolExecutor(1) as thread:
+        chunker = Chunker(wait, chunk_size=1, worker=worker, path=path)
+        run = thread.submit(chunker, parameters)
+        wait_until(lambda: len(noted(log)) == 2)
+        chunker.close()
+        assert chunk(wait, parameters, path=path) == [0.0, 0.3, 0.3]
+        assert chunker(parameters) == [0.0, 0.3, 0.3]
+        assert isinstance(run.exception(20), RunStoppedError)
+    chunker.close()
+    iterator = chunker.as_completed(parameters, path=tmp_path / "d.pkl")
+    next(iterator)
+    chunker.close()
+    assert chunk(wait, parameters, path=tmp_path / "d.pkl") == [0.0, 0.3, 0.3]  # though the iterator waits
+    del iterator
+
+
+def test_close_ends_a_run_that_waits_for_an_answer() -> None:
+    """Also before there is a supervisor: a run over the workers' own function has to ask one of them for it."""
+    actor, begun, gate = ThreadWorker.start(double), threading.Event(), threading.Event()
+
+    def busy(_: object) -> bool:
+        begun.set()
+        return gate.wait(30)
+
+    chunker = Chunker(actors=[actor])
+    actor.proxy().set_func(busy).get()
+    running = actor.proxy().run("label", 1)
+    assert begun.wait(20)
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(chunker, [[1]])
+        wait_until(lambda: chunker._pool.interrupt is not None, what="a run")
+        chunker.close()
+        assert isinstance(run.exception(20), RunStoppedError)
+    gate.set()
+    assert running.get(timeout=20) == ("label", True)
+    actor.stop()
+
+
+def test_what_a_call_leaves_behind_is_in_no_call() -> None:
+    """A task that a call handed to a loop may run on when the call has ended; then nothing waits for it."""
+    actors, ended = [ThreadWorker.start()], threading.Event()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    tasks: list[Any] = []
+
+    async def later() -> Any:
+        await asyncio.to_thread(ended.wait, 20)
+        return await asyncio.to_thread(chunk, double, [[2]], actors)
+
+    def call(x: int) -> int:
+        tasks.append(asyncio.run_coroutine_threadsafe(later(), loop))
+        return x
+
+    try:
+        assert chunk(call, [[1]], actors=actors) == [1]
+        ended.set()
+        assert tasks[0].result(20) == [4]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        actors[0].stop()
+
+
 def test_chunker_of_threads_runs_again_while_its_old_calls_end() -> None:
     """A call in a thread cannot be killed: after close() it runs on, and new workers take the next run."""
     begun, gate = threading.Event(), threading.Event()
@@ -379,7 +455,11 @@ def test_run_whose_workers_do_not_answer_says_so(monkeypatch: pytest.MonkeyPatch
         running.get(timeout=20)
         return outputs
 
-    assert warned("no worker answers; they may be in the middle of something else", hold, monkeypatch) == [2]
+    assert warned(
+        "no worker answers: they are still being started, or in the middle of something else",
+        hold,
+        monkeypatch,
+    ) == [2]
     actor.stop()
 
 
@@ -391,7 +471,7 @@ def test_run_whose_threads_are_all_taken_says_so(monkeypatch: pytest.MonkeyPatch
             executor.submit(wait)
             return chunk(double, [[1], [2]], worker=ExecutorWorker.on(executor))
 
-        reason = "all threads of the executor are in the middle of something else, so calls wait"
+        reason = "no thread of the executor begins a call, so calls wait"
         assert warned(reason, hold, monkeypatch) == [2, 4]
 
 
@@ -443,6 +523,12 @@ IMPORTED = {
     "a thread": (
         "import threading\ndef f(x):\n    return x\n"
         "def run():\n    try:\n        chunk(f, [[1]])\n    except RuntimeError as error:\n        errors.append(error)\n"
+        "errors = []\nthread = threading.Thread(target=run)\nthread.start()\nthread.join()\nraise errors[0]"
+    ),
+    "a partial in a thread": (
+        "import functools, threading\ndef f(x):\n    return x\n"
+        "def run():\n    try:\n        chunk(functools.partial(f), [[1]])\n"
+        "    except RuntimeError as error:\n        errors.append(error)\n"
         "errors = []\nthread = threading.Thread(target=run)\nthread.start()\nthread.join()\nraise errors[0]"
     ),
     "a function below": "def main():\n    return chunk(abs, [[1]])\noutputs = main()",

@@ -157,7 +157,7 @@ def wait(stopping: Sequence["pykka.Future[bool]"], seconds: float) -> None:
                 return
 
 
-def ask(actor: "pykka.ActorRef[Any]", message: Any) -> Any:
+def ask(actor: "pykka.ActorRef[Any]", message: Any, check: Callable[[], None] = lambda: None) -> Any:
     """Ask an actor and wait for the answer, as long as it lives.
 
     Parameters
@@ -166,6 +166,8 @@ def ask(actor: "pykka.ActorRef[Any]", message: Any) -> Any:
         Whom.
     message
         What.
+    check
+        Called at each look whether it lives; what it raises ends the waiting.
 
     Returns
     -------
@@ -182,6 +184,7 @@ def ask(actor: "pykka.ActorRef[Any]", message: Any) -> Any:
     future = actor.ask(message, block=False)
     while True:
         is_alive = actor.is_alive()
+        check()
         try:
             return future.get(timeout=config.heartbeat_seconds)
         except pykka.Timeout:

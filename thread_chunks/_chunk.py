@@ -289,8 +289,7 @@ class Chunker:
         there; what was saved is safe, and what still runs is killed where the worker class can do that.
         """
         if not self.persistent:
-            self._pool.end_run()
-            wait(self._pool.stop(), config.grace_seconds)
+            wait(self._pool.end(), config.grace_seconds)
             self._pool.close(config.ray_stop_seconds)
 
     def __enter__(self) -> Self:

@@ -8,7 +8,6 @@ room runs in the worker's thread and knows nothing of runs.
 import concurrent.futures
 import threading
 import uuid
-import weakref
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import Any, ClassVar
@@ -152,14 +151,13 @@ class ThreadEngine(Engine):
 
     def __init__(self, executor: Executor) -> None:
         super().__init__(executor)
-        self._sent: weakref.WeakSet[Future[Outcome]] = weakref.WeakSet()
+        self._running: set[int] = set()
+        self._has_begun = False
 
     def check(self) -> str | None:
         """Look whether any call has begun: the threads may all wait for this very run."""
-        waiting = [future for future in self._sent if not future.done()]
-        if not waiting or any(future.running() for future in waiting):
-            return None
-        return "all threads of the executor are in the middle of something else"
+        has_begun, self._has_begun = self._has_begun, False
+        return None if has_begun or self._running else "no thread of the executor begins a call"
 
     def ship(self, func: Callable[..., Any], pickled: tuple[bytes, list[Any]] | None) -> Any:
         """Return the function."""
@@ -171,9 +169,16 @@ class ThreadEngine(Engine):
 
     def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Outcome]":
         """Hand one call over."""
-        future = self.executor.submit(run_here, function, packed, slot, durable, self._occupied)
-        self._sent.add(future)
-        return future
+        return self.executor.submit(self._run, function, packed, slot, durable)
+
+    def _run(self, func: Callable[..., Any], call: Call, slot: int, durable: bool) -> Outcome:
+        """Run one call; in one of those threads."""
+        self._has_begun = True
+        self._running.add(call.index)
+        try:
+            return run_here(func, call, slot, durable, self._occupied)
+        finally:
+            self._running.discard(call.index)
 
     def outcome(self, index: int, value: Any, *, durable: bool) -> Outcome:
         """Return it: it was made where the call ran."""

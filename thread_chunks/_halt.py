@@ -3,6 +3,9 @@
 One rule: a halt is told once, and only when it lasts. What has come to a halt is not known here.
 """
 
+SILENCE = "no worker answers: they are still being started, or in the middle of something else"
+"""What is told where not even one says anything. (Those of a fork's parent look alive, and never will.)"""
+
 
 class Halt:
     """Tells a halt of what runs calls from a moment's pause.

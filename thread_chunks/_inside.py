@@ -21,8 +21,17 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     T = TypeVar("T")
 
 ELSEWHERE: tuple[object, ...] = ("another process",)
+
+
+class _Call:
+    """What waits for a call, until it has ended: copies of a context may outlive it."""
+
+    def __init__(self, waits: tuple[object, ...]) -> None:
+        self.waits = waits
+
+
 # Of a context and not of a thread: asyncio.to_thread hands it on to the thread that it asks.
-_occupied: ContextVar[tuple[object, ...]] = ContextVar("occupied", default=())
+_current: ContextVar[_Call] = ContextVar("current", default=_Call(()))  # noqa: B039 - that one never changes
 
 
 def calling(waits: tuple[object, ...], run: Callable[[], T]) -> T:
@@ -40,16 +49,18 @@ def calling(waits: tuple[object, ...], run: Callable[[], T]) -> T:
     Any
         What it returned.
     """
-    before = _occupied.set(waits)
+    call = _Call(waits)
+    before = _current.set(call)
     try:
         return run()
     finally:
-        _occupied.reset(before)
+        call.waits = ()
+        _current.reset(before)
 
 
 def is_in_call() -> bool:
     """Tell whether this thread runs a call of a run, of whichever process."""
-    return bool(_occupied.get())
+    return bool(_current.get().waits)
 
 
 def occupied() -> tuple[object, ...]:
@@ -60,7 +71,7 @@ def occupied() -> tuple[object, ...]:
     tuple
         Workers and executors of this process, and the address of a Dask scheduler; empty outside of calls.
     """
-    return (*_occupied.get(), *_dask_task())
+    return (*_current.get().waits, *_dask_task())
 
 
 def check_imported(func: object) -> None:
@@ -91,6 +102,8 @@ def check_imported(func: object) -> None:
 
 def _half_imported(func: object) -> object:
     """Return the name of a module on the way to this call, or of the function's own, that is not yet whole."""
+    for name in ("func", "__func__", "__wrapped__"):  # of a partial, a bound method, a decorated function
+        func = getattr(func, name, func)
     specs: list[Any] = [getattr(sys.modules.get(str(getattr(func, "__module__", ""))), "__spec__", None)]
     frame: Any = sys._getframe(2)  # noqa: SLF001 - there is no other way to look at the caller
     while frame is not None:
@@ -109,7 +122,7 @@ def is_script() -> bool:
     module: Any = sys.modules.get("multiprocessing.process")
     is_worker = module is not None and module.parent_process() is not None
     main = getattr(sys.modules["__main__"], "__file__", None) or ""
-    is_engine = any(f"site-packages/{name}/" in main for name in ("ray", "executorlib"))
+    is_engine = any(f"-packages/{name}/" in main for name in ("ray", "executorlib"))
     return threading.current_thread() is threading.main_thread() and not (is_worker or is_engine)
 
 

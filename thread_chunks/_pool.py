@@ -148,8 +148,13 @@ class Pool:
         """The classes of the workers."""
         return [actor.actor_class for actor in self.actors]
 
-    def held_function(self) -> Callable[..., Any]:
+    def held_function(self, check: Callable[[], None]) -> Callable[..., Any]:
         """Ask the first worker for its function; blocks until it is idle.
+
+        Parameters
+        ----------
+        check
+            Called again and again meanwhile; what it raises ends the waiting.
 
         Returns
         -------
@@ -161,7 +166,7 @@ class Pool:
         ValueError
             If it holds none.
         """
-        func = ask(self.actors[0], GetFunction())
+        func = ask(self.actors[0], GetFunction(), check)
         if func is None:
             msg = "func is None and the actors hold no function: pass func, or start them with one"
             raise ValueError(msg)
@@ -289,18 +294,32 @@ class Pool:
         if self._kind is not None and not self.is_left_behind:
             worker_class(self._kind).wait_released(seconds)
 
-    def end_run(self) -> None:
-        """End the run that is going on, if there is one, whichever thread waits for it; does not wait.
+    def end(self) -> list["pykka.Future[bool]"]:
+        """End the run that is going on, if there is one, whichever thread waits for it; tell our workers to stop.
 
         What runs is killed where that is possible, as by Ctrl-C, and a `RunStoppedError` is raised in that thread.
+        Blocks until the run has let go of its workers and its file.
+
+        Returns
+        -------
+        list of Future
+            One for each worker, for `wait`.
         """
+        actors, interrupt = self.actors, self.interrupt
+        self._stopping = actors  # first: a run that begins from now on starts workers of its own
         self.closes += 1
-        interrupt = self.interrupt
+        stopping = self.stop(actors)
         if interrupt is not None and not self.is_left_behind:
             interrupt()
+        return stopping
 
-    def stop(self) -> list["pykka.Future[bool]"]:
+    def stop(self, actors: Sequence[WorkerRef] | None = None) -> list["pykka.Future[bool]"]:
         """Tell our workers to stop, and do not wait.
+
+        Parameters
+        ----------
+        actors
+            Those of them to stop; by default all.
 
         Returns
         -------
@@ -309,8 +328,7 @@ class Pool:
         """
         if self._kind is None or self.is_left_behind:
             return []
-        self._stopping = self.actors
-        return [actor.stop(block=False) for actor in self.actors]
+        return [actor.stop(block=False) for actor in (self.actors if actors is None else actors)]
 
 
 def _listed(actors: object) -> list[WorkerRef]:

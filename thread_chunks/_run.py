@@ -22,6 +22,7 @@ from . import _inside, config, progress
 from ._actor import Steward, ask, wait
 from ._checkpoint import untrusted
 from ._failures import Failures
+from ._halt import SILENCE, Halt
 from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
@@ -49,6 +50,7 @@ from .messages import (
     SaveFailed,
     StartRun,
     StopRun,
+    WorkerRef,
 )
 
 _CLOSED = "the Chunker was closed in the middle of this run"
@@ -116,6 +118,8 @@ class _Run:
         self._pool = pool
         self._is_own_pool = pool is None
         self._closes = closes
+        self._workers: list[WorkerRef] | None = None  # those of the pool, unless it is our own
+        self._silence = Halt(config.stall_seconds)
         self._bar: progress.Progress = progress.Silent()
         self._tally = Tally(job.path, len(job.calls))
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -163,11 +167,11 @@ class _Run:
             self._func = job.func
             self._pickled = pickle_function(job.func) if kind.needs_pickle else None
         else:
-            self._pool.interrupt = self._interrupt
-            if self._is_closed:  # while the parameters were read, or before the first result was asked for
-                raise RunStoppedError(_CLOSED)
+            self._steward.do(self._occupy)
+            self._check_open()  # it may have been closed while the parameters were read
             self._pool.renew(self._steward)
-            self._func = self._pool.held_function() if job.func is None else job.func
+            self._workers = self._pool.actors
+            self._func = self._pool.held_function(self._check_silence) if job.func is None else job.func
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
         # Without a file nothing is compared, and to digest what a function holds can take long.
         identity = FunctionIdentity("", b"", 0) if job.path is None else identify(self._func)
@@ -176,6 +180,7 @@ class _Run:
             self._fill_pool(len(job.calls))
         self._warn_of_strangers()
         self._steward.do(lambda: self._start_writer(identity))
+        self._check_open()
         assert self._writer is not None
         opened: CheckpointOpened = ask(self._writer, OpenCheckpoint(self._is_stream))
         for warning in opened.warnings:
@@ -203,6 +208,8 @@ class _Run:
                 warn(untrusted(path, reason))
 
     def _start_writer(self, identity: FunctionIdentity) -> None:
+        if self._is_stopped:
+            return
         job = self._job
         self._writer = CheckpointWriter.start(
             job.path, identity, job.parameters, job.calls, job.options.on_mismatch, self._events
@@ -227,6 +234,8 @@ class _Run:
 
     def _start(self, opened: CheckpointOpened) -> None:
         """Start the supervisor, and with it the run; in the steward's thread."""
+        if self._is_stopped:
+            return
         job = self._job
         assert self._writer is not None
         assert self._pool is not None
@@ -265,15 +274,32 @@ class _Run:
                 return
             yield event
 
+    def _occupy(self) -> None:
+        """Take the workers; in the steward's thread, which is there from now on for whoever interrupts."""
+        assert self._pool is not None
+        if not self._is_closed:
+            self._pool.interrupt = self._interrupt
+
     def _interrupt(self) -> None:
-        """End the run, from any thread: whoever waits for it learns why, and what runs is killed at once."""
+        """End the run, from any thread: who waits for it learns why. Blocks until it has let go of everything."""
         self._events.put(RunFinished(RunStoppedError(_CLOSED)))
-        self._tell(StopRun(kill=True))
+        with suppress(RunStoppedError):  # it has just come to its end
+            self._steward.do(self._stop_actors)
 
     @property
     def _is_closed(self) -> bool:
         """Whether the run was ended from outside since it was asked for."""
         return self._pool is not None and not self._is_own_pool and self._pool.closes != self._closes
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RunStoppedError(_CLOSED)
+
+    def _check_silence(self) -> None:
+        """Look, while a worker does not answer, whether to wait on, and whether that is worth telling."""
+        self._check_open()
+        if self._silence.is_news(time.monotonic()):
+            self._tally.warn_of_halt(SILENCE)
 
     def _until_next_check(self) -> float:
         """Return how many seconds to wait for news; the supervisor looks at the clock at the time limit, too."""
@@ -362,7 +388,7 @@ class _Run:
         if self._supervisor is not None:
             _ask_briefly(self._supervisor, StopRun(kill=is_early))
         is_pool_over = self._is_own_pool or self._is_closed
-        stopping = self._pool.stop() if self._pool is not None and is_pool_over else []
+        stopping = self._pool.stop(self._workers) if self._pool is not None and is_pool_over else []
         if is_early and self._supervisor is not None:
             wait(stopping, config.interrupt_seconds)
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
@@ -375,7 +401,9 @@ class _Run:
             actor.stop(block=False) for actor in (self._writer, self._supervisor) if actor is not None
         ]
         wait(stopping, config.interrupt_seconds if is_early else config.grace_seconds)
-        if self._pool is not None:
+        if (
+            self._pool is not None and self._pool.interrupt == self._interrupt
+        ):  # else another run has them by now
             self._pool.interrupt = None
 
     def finish(self) -> None:
@@ -394,7 +422,7 @@ class _Run:
 
     def _explain(self, error: BaseException) -> None:
         """Give the end of an actor the cause that one of them may have met; they have all ended by now."""
-        while isinstance(error, RunStoppedError) and error.__cause__ is None:
+        while isinstance(error, RunStoppedError) and error.__cause__ is None and not self._is_closed:
             try:
                 event = self._events.get(timeout=config.actor_end_seconds)
             except queue.Empty:

@@ -17,7 +17,7 @@ import pykka
 
 from . import config
 from ._actor import Actor
-from ._halt import Halt
+from ._halt import SILENCE, Halt
 from ._parameters import Calls
 from ._plan import Action, End, GiveUp, HandOut, Plan, Save
 from ._policy import RunPolicy
@@ -239,8 +239,7 @@ class Supervisor(Actor):
         with suppress(pykka.ActorDeadError):
             self._crew.writer.tell(Flush())
         if self._silence is not None and self._silence.is_news(time.monotonic()):
-            # Others' calls, or direct ones; or they were forked away: then they look alive and are not.
-            self._events.put(EngineStalled("no worker answers; they may be in the middle of something else"))
+            self._events.put(EngineStalled(SILENCE))
         for worker in tuple(self._workers):
             if not worker.is_alive():
                 self._lose(worker)

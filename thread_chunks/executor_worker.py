@@ -200,6 +200,7 @@ class ExecutorWorker(Worker):
 
     def _join(self, message: JoinRun) -> None:
         self._is_killed = False
+        self._halt = Halt(config.stall_seconds)
         self._run = message
         self._report(WorkerJoined(self.actor_ref, self._kill, lambda: 0))
         self._engines.current().join(message.occupied)
