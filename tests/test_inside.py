@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError as CancelledFutureError
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pykka
 import pytest
@@ -308,6 +308,41 @@ def test_close_ends_a_run_that_waits_for_an_answer() -> None:
     gate.set()
     assert running.get(timeout=20) == ("label", True)
     actor.stop()
+
+
+class SlowToRead:
+    """A result that takes long to be unpickled, as a large one does."""
+
+    begun: ClassVar[threading.Event] = threading.Event()
+    gate: ClassVar[threading.Event] = threading.Event()
+
+    def __reduce__(self) -> Any:
+        return read_slowly, ()
+
+
+def read_slowly() -> int:
+    SlowToRead.begun.set()
+    SlowToRead.gate.wait(20)
+    return 0
+
+
+def test_close_ends_a_run_that_reads_its_file(tmp_path: Path) -> None:
+    """A checkpoint may take long to read; who closes the run meanwhile does not wait for that."""
+    path = tmp_path / "c.pkl"
+
+    def make(_: int) -> SlowToRead:
+        return SlowToRead()
+
+    with ThreadPoolExecutor(1) as thread:
+        chunk(make, [[1]], worker=ThreadWorker, path=path)
+        chunker = Chunker(make, chunk_size=1, worker=ThreadWorker, path=path)
+        run = thread.submit(chunker, [[1]])
+        assert SlowToRead.begun.wait(20)
+        chunker.close()
+        with pytest.raises(RunStoppedError, match="the Chunker was closed"):
+            run.result(10)
+        SlowToRead.gate.set()
+    assert Checkpoint.load(path).completed == [True]
 
 
 def test_what_a_call_leaves_behind_is_in_no_call() -> None:

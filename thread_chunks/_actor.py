@@ -192,5 +192,6 @@ def ask(actor: "pykka.ActorRef[Any]", message: Any, check: Callable[[], None] = 
                 break
         except pykka.ActorDeadError:
             break
+    check()  # that may be why
     msg = f"{actor.actor_class.__name__} was stopped by someone else"
     raise RunStoppedError(msg)

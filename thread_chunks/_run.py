@@ -182,7 +182,7 @@ class _Run:
         self._steward.do(lambda: self._start_writer(identity))
         self._check_open()
         assert self._writer is not None
-        opened: CheckpointOpened = ask(self._writer, OpenCheckpoint(self._is_stream))
+        opened: CheckpointOpened = ask(self._writer, OpenCheckpoint(self._is_stream), self._check_open)
         for warning in opened.warnings:
             warn(warning)
         self._tally.opened(opened.resumed)
