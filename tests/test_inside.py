@@ -474,9 +474,7 @@ def warned(pattern: str, job: Callable[[Callable[[], None]], Any], monkeypatch: 
 
 def test_run_whose_workers_do_not_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever they are in the middle of, nobody waits for them in silence."""
-    actor = ThreadWorker.start()
-
-    begun = threading.Event()
+    actor, begun = ThreadWorker.start(), threading.Event()
 
     def hold(wait: Callable[[], None]) -> Any:
         def busy(_: int) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     T = TypeVar("T")
 
 ELSEWHERE: tuple[object, ...] = ("another process",)
+"""What waits for a call of which nothing that waits is here."""
 
 
 class _Call:

@@ -289,7 +289,7 @@ class _Run:
     @property
     def _is_closed(self) -> bool:
         """Whether the run was ended from outside since it was asked for."""
-        return self._pool is not None and not self._is_own_pool and self._pool.closes != self._closes
+        return self._pool is not None and self._pool.closes != self._closes
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -401,9 +401,8 @@ class _Run:
             actor.stop(block=False) for actor in (self._writer, self._supervisor) if actor is not None
         ]
         wait(stopping, config.interrupt_seconds if is_early else config.grace_seconds)
-        if (
-            self._pool is not None and self._pool.interrupt == self._interrupt
-        ):  # else another run has them by now
+        # Another run may have the workers by now.
+        if self._pool is not None and self._pool.interrupt == self._interrupt:
             self._pool.interrupt = None
 
     def finish(self) -> None:

@@ -1,18 +1,22 @@
 """Where a worker's engine comes from: from the user, or made here.
 
-One rule: what is the user's is never shut down here, and what was made here always is. What
-engines there are is known to `_executors`.
+One rule: what is the user's is never shut down here, and what was made here always is. How
+engines differ is known to `_executors` and `_cluster_executors`.
 """
 
+import concurrent.futures
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeAlias
 
-from ._executors import Engine, engine_for
+from ._cluster_executors import DaskEngine, ExecutorlibEngine, MpiEngine
+from ._executors import Engine, ThreadEngine
 from ._parameters import shown
 
 Source: TypeAlias = "Executor | Callable[[], Executor]"
 """An executor, or what makes one."""
+
+_KINDS = {"distributed": DaskEngine, "executorlib": ExecutorlibEngine, "mpi4py": MpiEngine}
 
 
 class Engines:
@@ -44,7 +48,7 @@ class Engines:
         """Return the engine; make one where none is left and that is ours to do."""
         if self._engine is None:
             source = self._source
-            self._engine = engine_for(source if isinstance(source, Executor) else _made(source))
+            self._engine = _engine_for(source if isinstance(source, Executor) else _made(source))
         return self._engine
 
     def close(self, *, is_idle: bool) -> None:
@@ -88,3 +92,12 @@ def _made(source: Callable[[], Executor]) -> Executor:
         msg = f"{shown(source)} returned {shown(executor)}, and not a concurrent.futures.Executor"
         raise TypeError(msg)
     return executor
+
+
+def _engine_for(executor: Executor) -> Engine:
+    """Return what knows the ways of an executor."""
+    others = getattr(concurrent.futures, "InterpreterPoolExecutor", ())
+    if isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not isinstance(executor, others):
+        return ThreadEngine(executor)
+    package = type(executor).__module__.partition(".")[0]
+    return _KINDS.get(package, Engine)(executor)

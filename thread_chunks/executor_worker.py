@@ -2,9 +2,9 @@
 
 One rule: it waits for nothing. It submits a call, and the end of its future comes back as a
 message like any other; so one thread is enough for ten thousand calls. (An override of
-`execute` waits, and then each worker takes one call at a time.) Where its engine comes
-from is known to `_source`, what kinds there are to `_executors`, and what runs at their other end
-is `_engine`.
+`execute` waits, and then each worker takes one call at a time.) Where its engine comes from,
+and of what kind it is, is known to `_source`, how it is asked to `_executors`, and what runs at
+its other end is `_engine`.
 """
 
 import concurrent.futures
