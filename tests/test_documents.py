@@ -59,7 +59,11 @@ def test_example_runs(example: Path, programs: Programs, tmp_path: Path) -> None
 
 def test_examples_are_there() -> None:
     """The three examples that the README speaks of exist."""
-    assert {example.name for example in EXAMPLES} >= {"sweep.py", "custom_worker.py", "inspect_checkpoint.py"}
+    assert {example.name for example in EXAMPLES} >= {
+        "sweep.py",
+        "logging_worker.py",
+        "inspect_checkpoint.py",
+    }
 
 
 def test_readme_holds_the_two_set_up_commands() -> None:

@@ -364,7 +364,7 @@ def test_read_loses_only_the_hit_record_when_a_bit_is_flipped(place: int) -> Non
     """One wrong bit costs the record it is in; the damage is reported, and named if its head is whole."""
     starts = bounds()
     hit = sum(end <= place for end in starts[1:])
-    in_payload = place - starts[hit] >= _records._RECORD_SIZE
+    in_payload = place - starts[hit] >= _records.RECORD_SIZE
     for bit in range(8):
         content = bytearray(whole())
         content[place] ^= 1 << bit
@@ -395,7 +395,7 @@ def test_read_recovers_later_records_when_a_stretch_of_bytes_is_gone(lost: int) 
     records = [Record(RESULT, index, 0.0, 0, bytes([index + 1]) * 80) for index in range(5)]
     starts = bounds(records)
     gap = (
-        starts[1] + _records._RECORD_SIZE + 1
+        starts[1] + _records.RECORD_SIZE + 1
     )  # behind a record's head, which tells a length that is not there
     content = whole(records)[:gap] + whole(records)[gap + lost :]
     contents = parsed(content)

@@ -29,7 +29,7 @@ from thread_chunks import _records, _wire
 from thread_chunks._format import Contents
 from thread_chunks._records import FAILURE, GROUP, GROUP_END, RESULT, Damage, Group, Record
 
-HEAD_SIZE = _records._RECORD_SIZE
+HEAD_SIZE = _records.RECORD_SIZE
 FIRST = group((0, 0.5, b"zero"), (1, 0.25, b""), (2, 0.125, b"number two"), (3, 1.0, b"3"))
 MIDDLE = group((7, 2.0, pickle.dumps("seven")), (5, 2.5, b"out of order"), code=2**64 - 1)
 LAST = group((9, 0.5, b"nine"), (10, 0.5, b"ten, the last one"))

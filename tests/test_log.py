@@ -247,7 +247,7 @@ def test_log_cuts_nothing_off_when_the_last_group_is_damaged_and_can_be_read(pat
         start = log.end
         log.append([grouped(0, 1)])
         end = log.end
-    front = _records._RECORD_SIZE + 2 * _wire.COLUMN_BYTES
+    front = _records.RECORD_SIZE + 2 * _wire.COLUMN_BYTES
     offset = {
         "front": start,
         "columns": start + front - 1,

@@ -19,7 +19,7 @@ from . import _wire
 
 _RECORD = struct.Struct("<4s8sQdQQHHIdII")  # and the checksum of these fields behind them
 _CRC = struct.Struct("<I")
-_RECORD_SIZE = _RECORD.size + _CRC.size
+RECORD_SIZE = _RECORD.size + _CRC.size
 _PART = struct.Struct("<Q")  # the length of one out-of-band buffer, before the payload
 _RECORD_MAGIC = b"\xfarec"
 
@@ -82,7 +82,7 @@ class RecordReader:
         self.end = offset
         while offset < self.size:
             self.file.seek(offset)
-            data = self.file.read(_RECORD_SIZE)
+            data = self.file.read(RECORD_SIZE)
             fields = self._fields(data)
             if fields is None:
                 following = self._skip(offset, self.size, None)
@@ -98,7 +98,7 @@ class RecordReader:
 
     def _fields(self, data: bytes) -> "_Fields | None":
         """Return what a record head says, or ``None`` if there is none at the start of these bytes."""
-        is_head = _is_record_head(data[:_RECORD_SIZE], self.salt)
+        is_head = _is_record_head(data[:RECORD_SIZE], self.salt)
         return _Fields(*_RECORD.unpack_from(data)[2:]) if is_head else None
 
     def _skip(self, offset: int, limit: int, index: int | None) -> int:
@@ -113,7 +113,7 @@ class RecordReader:
         return following
 
     def _record(self, offset: int, fields: "_Fields") -> int:
-        following = offset + _RECORD_SIZE + fields.length
+        following = offset + RECORD_SIZE + fields.length
         record = _read_record(self.file, fields) if following <= self.size else None
         if record is None:
             return self._skip(offset, following, fields.index)
@@ -124,16 +124,16 @@ class RecordReader:
         front, following = fields.group_size(offset)
         if following > self.size:
             return self._skip(offset, following, None)
-        columns = self.file.read(front - _RECORD_SIZE)
+        columns = self.file.read(front - RECORD_SIZE)
         body = self.file.read(fields.length)
         end = self.file.read(front)
         if zlib.crc32(columns) != fields.crc:
             return self._skip(offset, following, None)  # to its end, which has the columns again
         is_end_there = self._fields(end) == fields._replace(kind=GROUP_END)
-        if not is_end_there or end[_RECORD_SIZE:] != columns:
+        if not is_end_there or end[RECORD_SIZE:] != columns:
             place = following - front
             following = self._damaged_end(
-                place + _RECORD_SIZE if is_end_there else offset + front, place, following
+                place + RECORD_SIZE if is_end_there else offset + front, place, following
             )
         return self._take_group(Group(fields.code, columns, body, fields.trace), offset + front, following)
 
@@ -150,7 +150,7 @@ class RecordReader:
         following, start = offset + front, offset - fields.length
         if following > self.size:
             return self._skip(offset, following, None)
-        columns = self.file.read(front - _RECORD_SIZE)
+        columns = self.file.read(front - RECORD_SIZE)
         if zlib.crc32(columns) != fields.crc:
             return self._skip(offset, self.size, None)
         if start < self.end:
@@ -205,7 +205,7 @@ class _Fields(NamedTuple):
 
     def group_size(self, offset: int) -> tuple[int, int]:
         """Return the size of a group's head with its columns, and where the group ends."""
-        front = _RECORD_SIZE + self.index * _wire.COLUMN_BYTES
+        front = RECORD_SIZE + self.index * _wire.COLUMN_BYTES
         return front, offset + 2 * front + self.length
 
 
@@ -255,8 +255,8 @@ def _find_record(file: BinaryIO, offset: int, size: int, salt: bytes) -> int:
         if offset + found >= size:
             return size
         file.seek(offset + found)
-        data = file.read(_RECORD_SIZE)
-        if len(data) == _RECORD_SIZE and _is_record_head(data, salt):
+        data = file.read(RECORD_SIZE)
+        if len(data) == RECORD_SIZE and _is_record_head(data, salt):
             return offset + found
         offset += found + 1
     return size
