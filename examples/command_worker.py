@@ -3,8 +3,9 @@
 For a code in Fortran or C that takes its numbers on the command line. The program here is a
 pendulum in awk, because every Unix has awk; put the name of yours in its place.
 
-The program is started by the worker's child process. So it is killed with it: on Ctrl-C, by
-``timeout=``, and nothing of a killed call computes on.
+The program is started by the worker's child process. So it is killed with it, on Ctrl-C and by
+``timeout=``, and nothing of a killed call computes on. Only when the script itself is killed, by
+``kill -9`` or SIGTERM, a program that runs at that moment goes on to its end, and its result is lost.
 """
 
 import functools

@@ -25,14 +25,15 @@ class LoggingWorker(ProcessWorker):
 
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Log, have the call carried out in the child, and log again; a failure stays a failure."""
-        self.log.debug("%s%s begins", func.__name__, args)
+        name = getattr(func, "__name__", type(func).__name__)
+        self.log.debug("%s%s begins", name, args)
         start = time.perf_counter()
         try:
             output = super().execute(func, *args, **kwargs)
         except Exception as error:
-            self.log.warning("%s%s failed: %s", func.__name__, args, error)
+            self.log.warning("%s%s failed: %s", name, args, error)
             raise
-        self.log.info("%s%s took %.3f s", func.__name__, args, time.perf_counter() - start)
+        self.log.info("%s%s took %.3f s", name, args, time.perf_counter() - start)
         return output
 
 

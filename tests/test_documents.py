@@ -1,5 +1,6 @@
 """The documents tell the truth: every code block runs, and so does every example."""
 
+import itertools
 import os
 import re
 import shutil
@@ -44,6 +45,25 @@ def _steady(text: str) -> list[str]:
     """Leave out what differs from run to run: process numbers, times, and in which folder a file lies."""
     lines = [re.sub(r"(/[\w.-]+)+/", "", line.rstrip()) for line in text.strip().splitlines()]
     return [re.sub(r"\d+\.\d+|\d{4,}", "#", line) for line in lines]
+
+
+def test_pages_show_what_examples_print(programs: Programs, tmp_path: Path) -> None:
+    """Where a page says that an example prints something, it does, but for numbers and the order of lines."""
+    shown = [
+        match
+        for page in PAGES
+        for match in re.findall(
+            r"^<!-- output of examples/(\S+) -->\n```text\n(.*?)^```",
+            page.read_text("utf-8"),
+            re.DOTALL | re.MULTILINE,
+        )
+    ]
+    assert shown
+    for name, text in shown:
+        printed = programs.run(None, str(ROOT / "examples" / name), cwd=tmp_path).stdout
+        assert sorted(re.sub(r"[\d.]+", "#", printed).split("\n")) == sorted(
+            re.sub(r"[\d.]+", "#", text).split("\n")
+        )
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(example.name))
@@ -114,3 +134,37 @@ def test_interpreter_is_new_enough_for_the_documents() -> None:
     """The programs above run with the interpreter of the tests."""
     assert sys.version_info >= (3, 11)
     assert shutil.which(sys.executable) or os.path.exists(sys.executable)
+
+
+def test_pages_follow_each_other() -> None:
+    """The table of contents names every page once, and each page ends with what to read next: first the page behind it."""
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.DOTALL | re.MULTILINE)
+    order = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
+    assert sorted([*order, "index"]) == sorted(page.stem for page in PAGES if page.parent.name == "docs")
+    for name, following in itertools.zip_longest(order, order[1:], fillvalue="overview"):
+        *_, last = (
+            (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8").partition("\n## What to read next\n\n")
+        )
+        assert "\n#" not in last, f"{name}: what to read next is not its end"
+        assert re.findall(r"\]\(([^)#]+)", last)[:1] == [f"{following}.md"], name
+
+
+def test_links_lead_to_headings_that_exist() -> None:
+    """A link into a page names one of its headings."""
+    for page in PAGES:
+        for target, anchor in re.findall(
+            r"\]\(([\w./-]*\.md)?#([^)\s]+)\)", page.read_text(encoding="utf-8")
+        ):
+            other = page.parent / target if target else page
+            assert anchor in _anchors(other), f"{page.name}: {target}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the names of the headings of a page, as they stand in links, and those that are written there."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", title.lower()) for title in titles]
+    return {re.sub(r"\s", "-", title) for title in plain} | set(
+        re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)
+    )

@@ -601,3 +601,12 @@ def test_worker_hands_on_a_result_as_it_was_when_the_call_ended(kind: type[Worke
     saved = Checkpoint.load(path).output
     assert [output[0] for output in saved[:-1]] == list(range(20))
     assert all((output == output[0]).all() for output in saved[:-1])
+
+
+@pytest.mark.parametrize("kind", [ThreadWorker, ProcessWorker])
+def test_worker_is_refused_when_it_overrides_what_no_run_calls(kind: type[Worker]) -> None:
+    """Workers of release 1.0.5 overrode `run`; a run that calls `execute` would leave that out without a word."""
+    with pytest.raises(TypeError, match=r"Doubling overrides run\(\).*override execute\(self, func"):
+        type("Doubling", (kind,), {"run": lambda self, label, *args: (label, 2 * self.get_func()(*args))})
+    both = type("Both", (kind,), {"run": kind.run, "execute": lambda self, func, /, *args: func(*args)})
+    assert both(abs).run("label", -1) == ("label", 1)

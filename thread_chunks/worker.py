@@ -70,6 +70,17 @@ class Worker(Actor):
     can_measure: ClassVar[bool] = False
     needs_pickle: ClassVar[bool] = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse an override that no run would ever call: workers of release 1.0.5 overrode `run`."""
+        super().__init_subclass__(**kwargs)
+        is_ours = getattr(cls.execute, "__module__", "").partition(".")[0] == __package__
+        if "run" in vars(cls) and is_ours:
+            msg = (
+                f"{cls.__name__} overrides run(), which chunk() does not call: "
+                "override execute(self, func, /, *args, **kwargs) instead"
+            )
+            raise TypeError(msg)
+
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; who sent it learns of an error that will end this actor."""
         try:
