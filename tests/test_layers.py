@@ -1,6 +1,7 @@
 """The map of the rooms: imports run one way, and nothing unfinished is left lying about."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,3 +279,33 @@ def test_errors_are_caught_by_their_builtin_and_by_their_base() -> None:
 def test_package_is_typed() -> None:
     """Type checkers of users see our types."""
     assert (FOLDER / "py.typed").exists()
+
+
+def test_map_for_contributors_names_every_room() -> None:
+    """Who wants to change something finds each module, and no other, in the map of docs/contributing.md."""
+    page = Path(__file__).parent.parent / "docs" / "contributing.md"
+    _, _, rest = page.read_text(encoding="utf-8").partition("\n## The map of rooms\n")
+    table = "\n".join(line for line in rest.partition("\n## ")[0].splitlines() if line.startswith("| "))
+    named = [name for name in re.findall(r"`(\w+)`", table) if name not in {"chunk", "Chunker"}]
+    assert sorted(named) == sorted(TREES)
+
+
+def test_functions_that_the_chapter_on_actors_names_exist() -> None:
+    """Each step of the life of a call, and of each death, is where docs/actors.md says."""
+    page = (Path(__file__).parent.parent / "docs" / "actors.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^\|[ \d]*\| `(\w+)\.py` \| `([\w.]+)` \|", page, re.MULTILINE)
+    assert len(steps) > 20
+    assert [step for step in steps if step[1] not in _functions(TREES[step[0]])] == []
+    everywhere = {name for tree in TREES.values() for name in _functions(tree)}
+    named = set(re.findall(r"`(_?[A-Z]\w+\.\w+)`", page))
+    assert len(named) > 20
+    assert sorted(named - everywhere) == []
+
+
+def _functions(tree: ast.Module) -> set[str]:
+    """Return the functions of a module, those of classes with their class."""
+    found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+    return found
