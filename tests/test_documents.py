@@ -168,3 +168,23 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"\s", "-", title) for title in plain} | set(
         re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)
     )
+
+
+def test_figures_of_the_readme_are_those_of_the_page_on_performance() -> None:
+    """Each of its seconds stands in the table there, in the line of the same task."""
+    table = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").splitlines()
+    tasks = {
+        "1,000,000 calls of `x + y`, saved": "1,000,000 of them, saved and synced",
+        "20,000 calls of `x + y`, saved": "20,000 calls of `x + y`, saved and synced",
+        "3,000 results of 10 kB, saved": "3,000 results of 10 kB, saved and synced",
+        "200 calls of 5 ms": "200 calls of 5 ms of pure Python, cold",
+        "60 results of 8 MB": "60 results of 8 MB",
+        "three trivial calls, saved: the whole process": "three trivial calls, saved: the whole process",
+    }
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for task, there in tasks.items():
+        (cells,) = re.findall(rf"^\| {re.escape(task)} \|(.*)$", text, re.MULTILINE)
+        seconds = re.findall(r"\d+\.\d+", cells)
+        (line,) = [row for row in table if row.startswith(f"| {there} |")]
+        assert len(seconds) > 1
+        assert [each for each in seconds if f"{each} s" not in line] == []
