@@ -28,6 +28,7 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"thread-chunks {release}"
 html_show_copyright = False
 html_copy_source = False

@@ -21,16 +21,19 @@ class CommandError(Exception):
 
 
 def run_command(command: Sequence[str]) -> str:
-    """Run a program in the child process and return what it prints; the error is what it says itself."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - it is our own
+    """Run a program in the child and return what it prints."""
+    done = subprocess.run(  # noqa: S603 - it is our own
+        command, capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        message = f"{command[0]} ended with exit code {done.returncode}: {done.stderr.strip()}"
+        error = done.stderr.strip()
+        message = f"{command[0]} ended with exit code {done.returncode}: {error}"
         raise CommandError(message)
     return done.stdout
 
 
 class CommandWorker(ProcessWorker):
-    """Run each call as a program: the function says which, and ``parse`` reads what it printed.
+    """Run each call as a program: the function says which, ``parse`` reads its output.
 
     Parameters
     ----------
@@ -40,7 +43,12 @@ class CommandWorker(ProcessWorker):
         Makes the result of one call from the program's output, a text.
     """
 
-    def __init__(self, func: Callable[..., Any] | None = None, *, parse: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any] | None = None,
+        *,
+        parse: Callable[[str], Any],
+    ) -> None:
         super().__init__(func)
         self.parse = parse
 
@@ -65,7 +73,7 @@ BEGIN {
 
 
 def pendulum(length: float, angle: float) -> list[str]:
-    """Return the command line for a pendulum of a length in metres, let go at an angle in radians."""
+    """Return the command line: metres and radians."""
     return ["awk", "-v", f"rod={length}", "-v", f"angle={angle}", PENDULUM]
 
 

@@ -17,14 +17,14 @@ from thread_chunks import Failure, ProcessWorker, chunk
 class LoggingWorker(ProcessWorker):
     """Run calls in a child process, and log the beginning and the end of each."""
 
-    numbers = itertools.count()  # of the class, so shared by all workers: each takes the next one
+    numbers = itertools.count()  # of the class: each worker takes the next one
 
     def __init__(self, func: Callable[..., Any] | None = None, log: str = "calls") -> None:
         super().__init__(func)
         self.log = logging.getLogger(f"{log}.worker_{next(self.numbers)}")
 
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Log, have the call carried out in the child, and log again; a failure stays a failure."""
+        """Log, have the child run the call, and log again; a failure stays one."""
         name = getattr(func, "__name__", type(func).__name__)
         self.log.debug("%s%s begins", name, args)
         start = time.perf_counter()
@@ -43,10 +43,19 @@ def logarithm(x: float) -> float:
 
 
 logging.basicConfig(
-    filename="calls.log", filemode="w", format="%(name)s %(levelname)s %(message)s", level="INFO"
+    filename="calls.log",
+    filemode="w",
+    format="%(name)s %(levelname)s %(message)s",
+    level="INFO",
 )
 
-outputs = chunk(logarithm, [[1.0], [0.0], [math.e]], worker=LoggingWorker, chunk_size=2, on_error="return")
+outputs = chunk(
+    logarithm,
+    [[1.0], [0.0], [math.e]],
+    worker=LoggingWorker,
+    chunk_size=2,
+    on_error="return",
+)
 print(["failed" if isinstance(output, Failure) else output for output in outputs])
 
 with open("calls.log", encoding="utf-8") as lines:

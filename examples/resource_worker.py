@@ -46,13 +46,18 @@ class ResourceWorker(ProcessWorker):
         Called without arguments in the child; returns what the child is to hold.
     """
 
-    def __init__(self, func: Callable[..., Any] | None = None, *, make: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any] | None = None,
+        *,
+        make: Callable[[], Any],
+    ) -> None:
         super().__init__(func)
         self.make = make
         self.holding: Holding | None = None
 
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Send the same object each time: the child keeps the function that it was sent last."""
+        """Send the same object each time: the child keeps what it was sent last."""
         if self.holding is None or self.holding.func is not func:
             self.holding = Holding(func, self.make)
         return super().execute(self.holding, *args, **kwargs)
@@ -88,7 +93,8 @@ with sqlite3.connect("stars.db") as database:
 database.close()
 
 worker = functools.partial(
-    ResourceWorker, make=functools.partial(open_catalogue, os.path.abspath("stars.db"))
+    ResourceWorker,
+    make=functools.partial(open_catalogue, os.path.abspath("stars.db")),
 )
 constellations = ["Orion", "Lyra", "Bootes", "Canis Major"] * 2
 print(chunk(brightest, [[name] for name in constellations], worker=worker, chunk_size=2))

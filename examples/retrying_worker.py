@@ -50,7 +50,7 @@ class RetryingWorker(ProcessWorker):
             try:
                 return super().execute(func, *args, **kwargs)
             except (WorkerDiedError, CallTimeoutError):
-                raise  # about the process, and not about the function: that is for the supervisor
+                raise  # it is about the process: the supervisor decides
             except self.retry_on:
                 time.sleep(random.uniform(0, self.pause * 2**failures))
         return super().execute(func, *args, **kwargs)
@@ -73,4 +73,11 @@ def download(name: str, folder: str) -> str:
 patient = functools.partial(RetryingWorker, retry_on=(ConnectionError,), pause=0.05)
 
 with TemporaryDirectory() as folder:
-    print(*chunk(download, [["one", folder], ["two", folder], ["three", folder]], worker=patient), sep="\n")
+    print(
+        *chunk(
+            download,
+            [["one", folder], ["two", folder], ["three", folder]],
+            worker=patient,
+        ),
+        sep="\n",
+    )
