@@ -105,22 +105,6 @@ def test_pages_link_only_to_files_that_exist() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_public_name_has_an_example() -> None:
-    """Every name that the package exports occurs in some Python block, example or doctest."""
-    import thread_chunks  # noqa: PLC0415 - the only test here that needs it
-
-    code = [block for page in PAGES for language in ("python", "pycon") for block in blocks(page, language)]
-    code += [example.read_text(encoding="utf-8") for example in EXAMPLES]
-    code += [
-        line
-        for module in (ROOT / "thread_chunks").glob("*.py")
-        for line in module.read_text(encoding="utf-8").splitlines()
-        if line.lstrip().startswith((">>>", "..."))
-    ]
-    words = set(re.findall(r"\w+", "\n".join(code)))
-    assert [name for name in thread_chunks.__all__ if name not in words] == []
-
-
 def test_repository_holds_no_unfinished_work() -> None:
     """No open notes, no skipped and no expected failures anywhere in code, tests, examples and documents."""
     marks = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", r"mark\.sk" + "ip", "xf" + r"ail\("]))

@@ -67,6 +67,17 @@ class Checkpoint(RunState, SaveableObject):
         The most memory that the process of each call held while it ran, in bytes.
     failures : dict of int to str
         For each call whose last try failed, the traceback as text.
+
+    All lists are as long as `parameters`, and hold ``None`` where something is not known. A checkpoint is
+    a plain object of the thread that loaded it: what a run saves afterwards is not in it.
+
+    Examples
+    --------
+    >>> from thread_chunks import Checkpoint, chunk
+    >>> outputs = chunk(abs, [[-1], ["one"]], path="abs.pkl", on_error="return", progress_bar=False)
+    >>> checkpoint = Checkpoint.load("abs.pkl")
+    >>> checkpoint.done, checkpoint.output, checkpoint.completed, list(checkpoint.failures)
+    (1, [1, None], [True, False], [1])
     """
 
     def __init__(
@@ -121,6 +132,8 @@ class Checkpoint(RunState, SaveableObject):
         strict_typing: bool = True,
     ) -> Self:
         """Read a checkpoint file, during a run too; the file is not changed.
+
+        Runs in the thread that calls it, and blocks it until the file is read; it waits for no lock.
 
         Parameters
         ----------

@@ -41,7 +41,8 @@ def chunk(
 ) -> list[Any]:
     """Call a function for every entry of a parameter list, a chunk at a time, in parallel.
 
-    Blocks until every call ended. At most `chunk_size` calls run at any moment,
+    Blocks the calling thread until every call ended; any thread may call it. By default each call
+    runs in a child process. At most `chunk_size` calls run at any moment,
     and a new one starts as soon as one ends. With a `path`, each result is saved
     the moment its call completes, and the same call to `chunk` after a crash picks
     up where it left off.
@@ -114,8 +115,17 @@ def chunk(
 
     Examples
     --------
+    >>> from thread_chunks import chunk
     >>> chunk(max, [[1, 4], [2, 5]], progress_bar=False)
     [4, 5]
+    >>> executed = []
+    >>> for _ in range(2):
+    ...     chunk(pow, [[2, 3], [2, 4]], path="powers.pkl", progress_bar=False,
+    ...           on_result=lambda index, output: executed.append(index))
+    [8, 16]
+    [8, 16]
+    >>> sorted(executed)  # the second one found both in the file
+    [0, 1]
     """
     options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory, stop_before)
     if func is None and actors is None:
@@ -136,7 +146,9 @@ def chunk(
 class Chunker:
     """Workers that are kept between calls, with their copy of the function.
 
-    A context manager: leaving it stops its workers, unless `persistent`.
+    A context manager: leaving it stops its workers, unless `persistent`. It may be used by any thread, for
+    one run at a time; a run blocks the thread that asked for it. Making one starts a thread for each
+    worker, and a child process at the first run.
 
     Parameters
     ----------
@@ -157,9 +169,15 @@ class Chunker:
 
     Examples
     --------
+    >>> from thread_chunks import Chunker
     >>> with Chunker(abs, chunk_size=2, progress_bar=False) as chunker:
     ...     chunker([[-1], [2]]), chunker([[-3]])
     ([1, 2], [3])
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option cannot be used; nothing was started.
     """
 
     def __init__(
@@ -222,7 +240,7 @@ class Chunker:
         progress_bar: bool | None = None,
         path: str | os.PathLike[str] | None = None,
     ) -> list[Any]:
-        """Call the function for every entry of a parameter list: see `chunk`.
+        """Call the function for every entry of a parameter list: see `chunk`. Blocks until every call ended.
 
         Parameters
         ----------
@@ -237,6 +255,15 @@ class Chunker:
         -------
         list
             The outputs, in the order of the parameters.
+
+        Raises
+        ------
+        RuntimeError
+            If another run of this object is going on.
+        RunStoppedError
+            If another thread closed the object meanwhile.
+        Exception
+            As for `chunk`.
         """
         closes = self._pool.closes
         return collect(self._job(parameters, func, progress_bar, path), self._pool, closes)
@@ -254,6 +281,9 @@ class Chunker:
         kills what still runs; what was received is saved. Failures are raised at the
         end as `on_error` says; under ``"return"`` they are yielded at the end.
 
+        Wrong arguments are refused at once. The run begins with the first ``next()``; each blocks the thread
+        that goes through the loop until a result is saved.
+
         Parameters
         ----------
         parameters, func, progress_bar, path
@@ -263,6 +293,15 @@ class Chunker:
         ------
         int, Any
             The index of the call, and its output.
+
+        Examples
+        --------
+        >>> from thread_chunks import Chunker
+        >>> with Chunker(abs, chunk_size=1, progress_bar=False) as chunker:
+        ...     for index, output in chunker.as_completed([[-5], [-7]], path="abs.pkl"):
+        ...         print(index, output)
+        0 5
+        1 7
         """
         closes = self._pool.closes
         return self._stream(self._job(parameters, func, progress_bar, path), closes)

@@ -3,6 +3,12 @@
 The values are read when a call is made, not when the module is imported: set
 ``thread_chunks.config.progress_bar = False`` at any time and the next call to
 `chunk` obeys. This room holds numbers and knows nothing of who uses them.
+
+>>> from thread_chunks import chunk, config
+>>> config.progress_bar, before = False, config.progress_bar
+>>> chunk(abs, [[-1], [-2]])
+[1, 2]
+>>> config.progress_bar = before
 """
 
 from typing import Any

@@ -1,7 +1,9 @@
 """Every exception and warning: what happened, what is safe, what to do next.
 
 All errors derive from `ThreadChunksError`, and each also from the builtin that a
-user would catch. This room knows nothing of the others.
+user would catch. Whatever actor or process meets one, it is raised, or warned of, in
+the thread that called `chunk`, or that goes through `Chunker.as_completed`, and nowhere
+else. This room knows nothing of the others.
 """
 
 import signal
@@ -10,32 +12,121 @@ from typing import Any
 
 
 class ThreadChunksError(Exception):
-    """Base of every error that this library raises of its own."""
+    """Base of every error that this library raises of its own.
+
+    Each is also the builtin that one would catch, and is raised in the thread that called `chunk`. What
+    a user's function raises is none of them: it is raised as it is.
+
+    Examples
+    --------
+    >>> from thread_chunks import CallTimeoutError, ThreadChunksError
+    >>> issubclass(CallTimeoutError, ThreadChunksError), issubclass(CallTimeoutError, TimeoutError)
+    (True, True)
+    """
 
 
 class CheckpointError(ThreadChunksError):
-    """Base of the errors about a checkpoint file. The file is as it was."""
+    """Base of the errors about a checkpoint file. The file is as it was.
+
+    Raised in the caller's thread, by `chunk` before any call runs, and by `Checkpoint.load`.
+
+    Examples
+    --------
+    >>> from thread_chunks import CheckpointError, chunk
+    >>> with open("notes.txt", "w") as file:
+    ...     print("buy milk", file=file)
+    >>> try:
+    ...     chunk(abs, [[-1]], path="notes.txt")
+    ... except CheckpointError as error:
+    ...     print(type(error).__name__)
+    NotACheckpointError
+    """
 
 
 class NotACheckpointError(CheckpointError, ValueError):
-    """The file at the path is some other program's; it is left alone."""
+    """The file at the path is some other program's; it is left alone.
+
+    Also for what is no regular file. Raised in the caller's thread, before any call runs.
+
+    Examples
+    --------
+    >>> from thread_chunks import Checkpoint, NotACheckpointError
+    >>> with open("notes.txt", "w") as file:
+    ...     print("buy milk", file=file)
+    >>> try:
+    ...     Checkpoint.load("notes.txt")
+    ... except NotACheckpointError as error:
+    ...     print(error)
+    notes.txt is not a checkpoint of thread-chunks. It was left alone. Use another path, or move the file away.
+    """
 
 
 class CheckpointVersionError(CheckpointError, ValueError):
-    """The file was written by a newer release of this library."""
+    """The file was written by a newer release of this library.
+
+    It is left alone. Raised in the caller's thread, before any call runs.
+
+    Examples
+    --------
+    >>> import zlib
+    >>> from pathlib import Path
+    >>> from thread_chunks import Checkpoint, CheckpointVersionError, chunk
+    >>> outputs = chunk(abs, [[-1]], path="newer.pkl", progress_bar=False)
+    >>> data = bytearray(Path("newer.pkl").read_bytes())
+    >>> data[12] = 99  # the version of the format; the checksum of the header is at byte 160
+    >>> data[160:164] = zlib.crc32(data[4:16] + bytes(4) + data[20:160]).to_bytes(4, "little")
+    >>> count = Path("newer.pkl").write_bytes(data)
+    >>> try:
+    ...     Checkpoint.load("newer.pkl")
+    ... except CheckpointVersionError as error:
+    ...     print("file format 99" in str(error))
+    True
+    """
 
 
 class CheckpointCorruptError(CheckpointError, ValueError):
-    """The file is ours, but its head is damaged and cannot be trusted."""
+    """The file is ours, but its head is damaged and cannot be trusted.
+
+    Or a module is missing that its parameters need. The file is left alone. Raised in the caller's
+    thread, before any call runs.
+
+    Examples
+    --------
+    >>> from thread_chunks import Checkpoint, CheckpointCorruptError, chunk
+    >>> outputs = chunk(abs, [[-1]], path="hit.pkl", progress_bar=False)
+    >>> with open("hit.pkl", "r+b") as file:  # behind the header of 165 bytes is the head
+    ...     place = file.seek(200)
+    ...     count = file.write(bytes(8))
+    >>> try:
+    ...     Checkpoint.load("hit.pkl")
+    ... except CheckpointCorruptError as error:
+    ...     print("damaged" in str(error))
+    True
+    """
 
 
 class CheckpointLockedError(CheckpointError, BlockingIOError):
     """Another run holds the checkpoint file.
 
+    Raised in the caller's thread, before any call runs; it waits for nobody.
+
     Attributes
     ----------
     pid : int or None
         The process that holds the file, where the file says so.
+
+    Examples
+    --------
+    >>> import os
+    >>> from thread_chunks import CheckpointLockedError, Chunker, chunk
+    >>> with Chunker(abs, chunk_size=1, progress_bar=False) as chunker:
+    ...     for index, output in chunker.as_completed([[-1], [-2]], path="held.pkl"):
+    ...         try:
+    ...             chunk(abs, [[-1], [-2]], path="held.pkl")
+    ...         except CheckpointLockedError as error:
+    ...             print(error.pid == os.getpid())
+    True
+    True
     """
 
     def __init__(self, message: str, pid: int | None = None) -> None:
@@ -47,19 +138,62 @@ class CheckpointLockedError(CheckpointError, BlockingIOError):
 
 
 class CheckpointMismatchError(CheckpointError, ValueError):
-    """The file belongs to another function or to other parameters."""
+    """The file belongs to another function or to other parameters.
+
+    Only under ``on_mismatch="raise"``; the text says what differs. The file is left alone. Raised in the
+    caller's thread, before any call runs.
+
+    Examples
+    --------
+    >>> from thread_chunks import CheckpointMismatchError, chunk
+    >>> outputs = chunk(abs, [[-1], [-2]], path="abs.pkl", progress_bar=False)
+    >>> try:
+    ...     chunk(abs, [[-1], [-3]], path="abs.pkl", on_mismatch="raise")
+    ... except CheckpointMismatchError as error:
+    ...     print("-2 was saved, -3 is asked for" in str(error))
+    True
+    """
 
 
 class RunStoppedError(ThreadChunksError, RuntimeError):
-    """The run cannot go on: its actors were stopped by someone else, or it crashed in a loop."""
+    """The run cannot go on: its actors were stopped by someone else, or it crashed in a loop.
+
+    Raised in the caller's thread; what was saved is safe, and a note on the error says how much that is.
+
+    Examples
+    --------
+    >>> import os
+    >>> from thread_chunks import RunStoppedError, chunk
+    >>> try:
+    ...     chunk(os._exit, [[3]] * 50, on_error="continue", progress_bar=False)
+    ... except RunStoppedError as error:
+    ...     print("exit code 3" in str(error))
+    True
+    """
 
 
 class TimeLimitError(ThreadChunksError, TimeoutError):
-    """The run came to the time of ``stop_before`` before all its calls ended."""
+    """The run came to the time of ``stop_before`` before all its calls ended.
+
+    Raised in the caller's thread; what was saved is safe, and the same call goes on from there.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> from thread_chunks import TimeLimitError, chunk
+    >>> try:
+    ...     chunk(abs, [[-1]], path="late.pkl", stop_before=timedelta(seconds=-1), progress_bar=False)
+    ... except TimeLimitError as error:
+    ...     print(error.__notes__[0])
+    0 of 1 results are safe in late.pkl; make the same call again to go on from there
+    """
 
 
 class WorkerDiedError(ThreadChunksError, RuntimeError):
     """The process that ran a call died.
+
+    Raised by ``super().execute(...)`` in a worker's thread, where it should be let through; and for a call
+    that died again when it was retried, as `on_error` says, in the caller's thread.
 
     Attributes
     ----------
@@ -71,6 +205,16 @@ class WorkerDiedError(ThreadChunksError, RuntimeError):
         What the process ended with: negative numbers are signals.
     is_shared : bool
         Whether other calls may have run in the same process, so that one of them may be to blame.
+
+    Examples
+    --------
+    >>> import os
+    >>> from thread_chunks import chunk
+    >>> [failure] = chunk(os._exit, [[3]], on_error="return", progress_bar=False)
+    >>> failure.exception
+    WorkerDiedError('call 0: the worker process ended with exit code 3', 3)
+    >>> failure.exception.index, failure.exception.parameters, failure.exception.exit_code
+    (0, [3], 3)
     """
 
     index: int | None = None
@@ -93,12 +237,23 @@ class WorkerDiedError(ThreadChunksError, RuntimeError):
 class CallTimeoutError(ThreadChunksError, TimeoutError):
     """A call took longer than ``timeout`` seconds and its process was killed.
 
+    Raised by ``super().execute(...)`` in a worker's thread, where it should be let through; and as
+    `on_error` says in the caller's thread.
+
     Attributes
     ----------
     index : int or None
         The call.
     parameters : Any
         The parameters of that call.
+
+    Examples
+    --------
+    >>> import time
+    >>> from thread_chunks import chunk
+    >>> [failure] = chunk(time.sleep, [[60]], timeout=0.5, on_error="return", progress_bar=False)
+    >>> type(failure.exception).__name__, failure.exception.index, failure.exception.parameters
+    ('CallTimeoutError', 0, [60])
     """
 
     index: int | None = None
@@ -111,16 +266,40 @@ class CallExitError(ThreadChunksError, RuntimeError):
     In the main thread of a script the exit itself is raised. In another thread, where it would stop
     every actor of the process, an event loop, or just that thread without a word, it is the cause of this
     error. So is `StopIteration`, which an event loop may wait for in vain.
+
+    Examples
+    --------
+    >>> import sys
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from thread_chunks import chunk
+    >>> with ThreadPoolExecutor(1) as other_thread:
+    ...     error = other_thread.submit(chunk, sys.exit, [[3]], progress_bar=False).exception()
+    >>> type(error).__name__, error.__cause__
+    ('CallExitError', SystemExit(3))
     """
 
 
 class RemoteError(ThreadChunksError, RuntimeError):
     """Stands in for an exception of a call that did not survive pickling.
 
+    Raised in the caller's thread, as `on_error` says.
+
     Attributes
     ----------
     type_name : str
         The name of the original exception type.
+
+    Examples
+    --------
+    >>> from thread_chunks import chunk
+    >>> class Stubborn(Exception):
+    ...     def __reduce__(self):
+    ...         raise TypeError("I do not travel")
+    >>> def fail():
+    ...     raise Stubborn("stays where it is")
+    >>> [failure] = chunk(fail, [[]], on_error="return", progress_bar=False)
+    >>> failure.exception.type_name, "stays where it is" in str(failure.exception)
+    ('Stubborn', True)
     """
 
     def __init__(self, message: str, type_name: str = "") -> None:
@@ -132,45 +311,175 @@ class RemoteError(ThreadChunksError, RuntimeError):
 
 
 class RemoteTraceback(ThreadChunksError):  # noqa: N818 - it is shown as a traceback, never raised
-    """The traceback of a call as the worker saw it: the cause of the exception that is raised."""
+    """The traceback of a call as the worker saw it: the cause of the exception that is raised.
+
+    Never raised itself: Python shows it above the exception in the caller's thread, as its ``__cause__``.
+
+    Examples
+    --------
+    >>> from thread_chunks import chunk
+    >>> def half(x):
+    ...     return x / 2
+    >>> [failure] = chunk(half, [["one"]], on_error="return", progress_bar=False)
+    >>> cause = failure.exception.__cause__
+    >>> type(cause).__name__, "in half" in str(cause)
+    ('RemoteTraceback', True)
+    """
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
 class CallExitWarning(UserWarning):
-    """A call ended with `SystemExit`, and so does the script now; Python shows nothing of that by itself."""
+    """A call ended with `SystemExit`, and so does the script now; Python shows nothing of that by itself.
+
+    Given in the main thread, right before the exit is raised there.
+
+    Examples
+    --------
+    >>> import sys, warnings
+    >>> from thread_chunks import chunk
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     try:
+    ...         chunk(sys.exit, [[3]], progress_bar=False)
+    ...     except SystemExit as exit:
+    ...         print(exit.code, caught[0].category.__name__)
+    3 CallExitWarning
+    """
 
 
 class EngineStalledWarning(UserWarning):
-    """What runs the calls has come to a halt, such as a cluster without workers. The run waits for it."""
+    """What runs the calls has come to a halt, such as a cluster without workers. The run waits for it.
+
+    Given in the caller's thread, after `config.stall_seconds` without a sign; the run goes on when the
+    engine does. As an error it ends the run.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from thread_chunks import EngineStalledWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", EngineStalledWarning)  # calls of chunk() in here do not wait
+    """
 
 
 class CheckpointWarning(UserWarning):
-    """Base of the warnings about a checkpoint file."""
+    """Base of the warnings about a checkpoint file.
+
+    Given in the caller's thread: when the file is opened, or while the run goes on.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from thread_chunks import CheckpointFailedWarning, CheckpointWarning
+    >>> issubclass(CheckpointFailedWarning, CheckpointWarning)
+    True
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", CheckpointWarning)  # calls of chunk() in here raise instead
+    """
 
 
 class CheckpointFailedWarning(CheckpointWarning):
-    """Results could not be saved; the run goes on and keeps trying."""
+    """Results could not be saved; the run goes on and keeps trying.
+
+    Given in the caller's thread at the first result that could not be saved, and at the end if some still
+    are not. Their outputs are in the list all the same. As an error it ends the run.
+
+    Examples
+    --------
+    >>> import resource, warnings
+    >>> from thread_chunks import chunk
+    >>> soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    >>> resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # no file may be larger
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     outputs = chunk(bytes, [[50_000]], path="full.pkl", progress_bar=False)
+    >>> resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    >>> len(outputs[0]), {warning.category.__name__ for warning in caught}
+    (50000, {'CheckpointFailedWarning'})
+    """
 
 
 class CheckpointRestartedWarning(CheckpointWarning):
-    """The file did not match this run: it was set aside, and the run starts afresh."""
+    """The file did not match this run: it was set aside, and the run starts afresh.
+
+    Given in the caller's thread, before any call runs; the text says what differs, and where the file is now.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from thread_chunks import chunk
+    >>> outputs = chunk(abs, [[-1], [-2]], path="set.pkl", progress_bar=False)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     outputs = chunk(abs, [[-1], [-3]], path="set.pkl", progress_bar=False)
+    >>> caught[0].category.__name__, "set.pkl.bak" in str(caught[0].message)
+    ('CheckpointRestartedWarning', True)
+    """
 
 
 class CheckpointDamagedWarning(CheckpointWarning):
-    """Part of the file was damaged; the results it held are computed again."""
+    """Part of the file was damaged; the results it held are computed again.
+
+    Given in the caller's thread, by `chunk` before any call runs and by `Checkpoint.load`; the text gives the
+    bytes and the calls.
+
+    Examples
+    --------
+    >>> import os, warnings
+    >>> from thread_chunks import Checkpoint, chunk, config
+    >>> folded, config.fold_bytes = config.fold_bytes, 0  # leave each result a record of its own
+    >>> outputs = chunk(bytes, [[9000], [9001]], path="torn.pkl", chunk_size=1, progress_bar=False)
+    >>> config.fold_bytes = folded
+    >>> os.truncate("torn.pkl", os.path.getsize("torn.pkl") - 100)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     checkpoint = Checkpoint.load("torn.pkl")
+    >>> caught[0].category.__name__, checkpoint.completed
+    ('CheckpointDamagedWarning', [True, False])
+    """
 
 
 class CheckpointUntrustedWarning(CheckpointWarning):
     """Another user could have written the file, and loading a pickle can run code of whoever wrote it.
 
-    It is given before anything in the file is unpickled: turn it into an error to refuse such files.
+    It is given in the caller's thread before anything in the file is unpickled: turn it into an error to
+    refuse such files.
+
+    Examples
+    --------
+    >>> import os, warnings
+    >>> from thread_chunks import Checkpoint, chunk
+    >>> outputs = chunk(abs, [[-1]], path="open.pkl", progress_bar=False)
+    >>> os.chmod("open.pkl", 0o666)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     checkpoint = Checkpoint.load("open.pkl")
+    >>> caught[0].category.__name__
+    'CheckpointUntrustedWarning'
     """
 
 
 class FunctionChangedWarning(CheckpointWarning):
-    """Saved results stem from an earlier version of the function's code."""
+    """Saved results stem from an earlier version of the function's code.
+
+    They are kept; delete the file to compute them again. Given in the caller's thread, before any call runs.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from thread_chunks import chunk
+    >>> def scaled(x):
+    ...     return 2 * x
+    >>> outputs = chunk(scaled, [[1]], path="scaled.pkl", progress_bar=False)
+    >>> def scaled(x):
+    ...     return 3 * x
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     chunk(scaled, [[1]], path="scaled.pkl", progress_bar=False), caught[0].category.__name__
+    ([2], 'FunctionChangedWarning')
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +496,15 @@ class Failure:
         The entry of the parameter list.
     traceback : str
         The worker's traceback as text.
+
+    Examples
+    --------
+    >>> from thread_chunks import chunk
+    >>> half, failure = chunk(divmod, [[1, 2], [1, 0]], on_error="return", progress_bar=False)
+    >>> failure.index, failure.parameters, type(failure.exception).__name__
+    (1, [1, 0], 'ZeroDivisionError')
+    >>> failure.traceback.startswith("ZeroDivisionError")
+    True
     """
 
     exception: BaseException

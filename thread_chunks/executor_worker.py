@@ -72,7 +72,7 @@ class ExecutorWorker(Worker):
     Examples
     --------
     >>> from concurrent.futures import ThreadPoolExecutor
-    >>> from thread_chunks import chunk
+    >>> from thread_chunks import ExecutorWorker, chunk
     >>> with ThreadPoolExecutor(4) as executor:
     ...     chunk(abs, [[-1], [2]], progress_bar=False, worker=ExecutorWorker.on(executor))
     [1, 2]
@@ -114,7 +114,13 @@ class ExecutorWorker(Worker):
 
     @classmethod
     def holds_many(cls) -> bool:
-        """Tell whether one worker takes all calls: unless `execute` is overridden, which waits."""
+        """Tell whether one worker takes all calls: unless `execute` is overridden, which waits.
+
+        Returns
+        -------
+        bool
+            If so, a run has one such worker, with ``chunk_size`` slots.
+        """
         return cls.execute is ExecutorWorker.execute
 
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -51,9 +51,12 @@ class ProcessWorker(RemoteWorker):
 
     Examples
     --------
+    >>> from thread_chunks import ProcessWorker, chunk
     >>> class Twice(ProcessWorker):
     ...     def execute(self, func, /, *args, **kwargs):
     ...         return 2 * super().execute(func, *args, **kwargs)
+    >>> chunk(abs, [[-1], [-2]], worker=Twice, progress_bar=False)
+    [2, 4]
     """
 
     can_kill: ClassVar[bool] = True

@@ -47,9 +47,9 @@ class RayWorker(RemoteWorker):
 
     Examples
     --------
-    >>> class Twice(RayWorker):
-    ...     def execute(self, func, /, *args, **kwargs):
-    ...         return 2 * super().execute(func, *args, **kwargs)
+    >>> from thread_chunks import RayWorker, chunk
+    >>> chunk(abs, [[-1], [-2]], worker=RayWorker.on(num_cpus=1), chunk_size=1, progress_bar=False)
+    [1, 2]
     """
 
     def __init__(self, func: Callable[..., Any] | None = None, **options: Any) -> None:

@@ -53,8 +53,9 @@ class Worker(Actor):
 
     Examples
     --------
-    >>> issubclass(ThreadWorker, Worker)
-    True
+    >>> from thread_chunks import ProcessWorker, ThreadWorker, Worker
+    >>> issubclass(ThreadWorker, Worker), issubclass(ProcessWorker, Worker)
+    (True, True)
 
     Attributes
     ----------
@@ -124,6 +125,9 @@ class Worker(Actor):
     def run(self, label: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Execute the worker's own function and return the result beside a label.
 
+        Runs in the thread that calls it, and blocks it; no actor need be running. A run does not come
+        through here: it is for trying a worker out.
+
         Parameters
         ----------
         label
@@ -140,6 +144,16 @@ class Worker(Actor):
         ------
         ValueError
             If the worker holds no function.
+
+        Examples
+        --------
+        >>> from thread_chunks import ThreadWorker
+        >>> worker = ThreadWorker(abs)
+        >>> worker.run("label", -1)
+        ('label', 1)
+        >>> worker.set_func(len)
+        >>> worker.run("label", "four"), worker.get_func()
+        (('label', 4), <built-in function len>)
         """
         if self._func is None:
             msg = "this worker holds no function: give it one with set_func(f)"
@@ -297,7 +311,7 @@ class Worker(Actor):
 
 
 class ThreadWorker(Worker):
-    """Run calls in the actor's own thread.
+    """Run calls in the actor's own thread, which each call blocks.
 
     For functions that release the interpreter's lock (most of NumPy, I/O) or
     that share large data with the script: nothing is copied. A call cannot be
@@ -311,9 +325,12 @@ class ThreadWorker(Worker):
 
     Examples
     --------
-    >>> worker = ThreadWorker(lambda x: 2 * x)
-    >>> worker.run("label", 21)
-    ('label', 42)
+    >>> from thread_chunks import ThreadWorker, chunk
+    >>> seen = []
+    >>> chunk(seen.append, [[1], [2]], worker=ThreadWorker, progress_bar=False)
+    [None, None]
+    >>> sorted(seen)  # the list itself, and no copy
+    [1, 2]
     """
 
 
