@@ -164,8 +164,15 @@ class Chunker:
         Whether the workers outlive this object.
     path
         The checkpoint file of each call that names no other.
-    worker, on_error, retries, timeout, on_mismatch, on_result, max_memory, stop_before
-        As for `chunk`. A `datetime.timedelta` counts from each call of the object.
+    worker, on_error, retries, timeout, on_mismatch, on_result, max_memory
+        As for `chunk`.
+    stop_before
+        As for `chunk`; a `datetime.timedelta` counts from each call of the object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option cannot be used; nothing was started.
 
     Examples
     --------
@@ -173,11 +180,6 @@ class Chunker:
     >>> with Chunker(abs, chunk_size=2, progress_bar=False) as chunker:
     ...     chunker([[-1], [2]]), chunker([[-3]])
     ([1, 2], [3])
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an option cannot be used; nothing was started.
     """
 
     def __init__(
