@@ -3,9 +3,8 @@
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.transforms import SphinxTransform
 
 from thread_chunks import __version__
 
@@ -25,7 +24,6 @@ napoleon_google_docstring = False
 napoleon_use_ivar = True  # attributes are listed with their class, not documented a second time
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence"]
 
 html_theme = "furo"
 pygments_dark_style = "github-dark"
@@ -36,24 +34,24 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 
 
-class Picture(SphinxDirective):
-    """Show a picture of ``_static`` in the reader's colour scheme; the words below its name stand in its place."""
+class BothSchemes(SphinxTransform):
+    """Put the dark version of each of our pictures beside the light one; the theme shows one of them."""
 
-    required_arguments = 1
-    has_content = True
+    default_priority = 200  # before Sphinx looks which files the images are
 
-    def run(self) -> list[nodes.Node]:
-        """Return an image for each scheme; the theme shows one of them."""
-        words = " ".join(self.content)
-        pictures: list[nodes.Node] = []
-        for scheme in ("light", "dark"):
-            file = f"_static/{directives.uri(self.arguments[0])}-{scheme}.svg"
-            pictures.append(nodes.image(uri=file, alt=words, classes=[f"only-{scheme}", "picture"]))
-        return pictures
+    def apply(self, **_: Any) -> None:
+        """Pages name ``NAME-light.svg``, so that they can be read without Sphinx, too."""
+        for light in list(self.document.findall(nodes.image)):
+            if light["uri"].endswith("-light.svg"):
+                dark = light.deepcopy()
+                dark["uri"] = light["uri"].replace("-light.svg", "-dark.svg")
+                light["classes"] += ["only-light", "picture"]
+                dark["classes"] += ["only-dark", "picture"]
+                light.parent.insert(light.parent.index(light) + 1, dark)
 
 
 def setup(app: Sphinx) -> None:
-    """Add `Picture`, and keep napoleon away from fields: it takes whatever stands before a colon for their type."""
+    """Show pictures in both schemes, and keep napoleon away from fields: it takes whatever stands before a colon for their type."""
     kept: dict[str, list[str]] = {}
 
     def keep(_app: Sphinx, what: str, name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
@@ -64,6 +62,6 @@ def setup(app: Sphinx) -> None:
         if name in kept:
             lines[:] = kept.pop(name)
 
-    app.add_directive("picture", Picture)
+    app.add_transform(BothSchemes)
     app.connect("autodoc-process-docstring", keep, priority=400)  # napoleon comes at 500
     app.connect("autodoc-process-docstring", restore, priority=600)

@@ -26,13 +26,13 @@ class Holding:
     def __init__(self, func: Callable[..., Any], make: Callable[[], Any]) -> None:
         self.func = func
         self.make = make
-        self.held: Any = None
+        self.held: list[Any] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Make it if this process has none yet, and call the function."""
-        if self.held is None:
-            self.held = self.make()
-        return self.func(self.held, *args, **kwargs)
+        if not self.held:
+            self.held.append(self.make())
+        return self.func(self.held[0], *args, **kwargs)
 
 
 class ResourceWorker(ProcessWorker):

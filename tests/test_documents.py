@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,23 @@ def test_pages_show_what_examples_print(programs: Programs, tmp_path: Path) -> N
         )
 
 
+def test_pages_quote_examples_as_they_are() -> None:
+    """Where a page says that a block is from an example, it is, letter by letter but for how far it is indented."""
+    quoted = [
+        match
+        for page in PAGES
+        for match in re.findall(
+            r"^<!-- from examples/(\S+) -->\n```py\n(.*?)^```",
+            page.read_text("utf-8"),
+            re.DOTALL | re.MULTILINE,
+        )
+    ]
+    assert len(quoted) > 5
+    for name, code in quoted:
+        example = (ROOT / "examples" / name).read_text(encoding="utf-8")
+        assert code in example or textwrap.indent(code, "    ") in example, name
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(example.name))
 def test_example_runs(example: Path, programs: Programs, tmp_path: Path) -> None:
     """Each example runs by itself in an empty folder, and runs again on what it left there."""
@@ -118,6 +136,11 @@ def test_interpreter_is_new_enough_for_the_documents() -> None:
     """The programs above run with the interpreter of the tests."""
     assert sys.version_info >= (3, 11)
     assert shutil.which(sys.executable) or os.path.exists(sys.executable)
+
+
+def test_links_have_words() -> None:
+    """A link can be read where the page is not built: it has a text of its own."""
+    assert [page.name for page in PAGES if "[](" in page.read_text(encoding="utf-8")] == []
 
 
 def test_pages_follow_each_other() -> None:

@@ -36,4 +36,4 @@ def test_pictures_are_shown_in_both_schemes() -> None:
         f"{name}-{scheme}.svg" for name in names for scheme in ("light", "dark")
     }
     pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
-    assert [name for name in sorted(names) if f"{{picture}} {name}\n" not in pages] == []
+    assert [name for name in sorted(names) if f"(_static/{name}-light.svg)" not in pages] == []

@@ -33,7 +33,7 @@ def prose(file: Path) -> str:
         return "\n".join(line for line in lines if not line.lstrip().startswith((">>>", "...")))
     if file.suffix == ".svg":
         return re.sub(r"<[^>]*>", " ", text)
-    return re.sub(r"^```(?!\{(picture|glossary)).*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
