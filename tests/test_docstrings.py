@@ -3,7 +3,10 @@
 import ast
 import doctest
 import inspect
+import itertools
+import operator
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,16 +26,28 @@ def docstring(thing: Any) -> str:
     return inspect.cleandoc(thing.__doc__ or "")
 
 
+def in_a_thread(text: str) -> bool:
+    return re.search(r"\bthreads?\b", text) is not None
+
+
+def blocks(text: str) -> bool:
+    return re.search(r"\bblock", text, re.IGNORECASE) is not None
+
+
 def section(text: str, title: str) -> str:
     """Return what stands below a heading of a docstring."""
     found = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", text, re.DOTALL | re.MULTILINE)
     return found[1] if found else ""
 
 
+def heads(text: str) -> list[tuple[str, str]]:
+    """Return the names that a section explains, those together that it explains together, and their types."""
+    return re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : (.*))?$", text, re.MULTILINE)
+
+
 def named(text: str) -> set[str]:
     """Return the names that a section explains."""
-    heads = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : .*)?$", text, re.MULTILINE)
-    return {name.strip().strip("*") for head in heads for name in head.split(",")}
+    return {name.strip().strip("*") for head, _ in heads(text) for name in head.split(",")}
 
 
 def own_methods(kind: type) -> Iterator[tuple[str, Any]]:
@@ -43,21 +58,34 @@ def own_methods(kind: type) -> Iterator[tuple[str, Any]]:
             yield name, function
 
 
+def own_attributes(kind: type) -> Iterator[str]:
+    """Yield the public values of a class of ours and of its objects, those of base classes excepted."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(node, ast.ClassDef)
+    made = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+    for each in itertools.chain(node.body, *(function.body for function in made)):
+        if isinstance(each, (ast.Assign, ast.AnnAssign)):
+            for target in each.targets if isinstance(each, ast.Assign) else [each.target]:
+                name = ast.unparse(target).removeprefix("self.")
+                if not name.startswith("_"):
+                    yield name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_example_of_a_public_name_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each name that the package exports has an example, and all of its examples do what they show."""
-    monkeypatch.chdir(tmp_path)
+    """Each name that the package exports has an example, and each of its examples does what it shows, in an empty folder."""
     thing = getattr(thread_chunks, name)
-    if not inspect.ismodule(thing):
-        assert ">>> " in section(docstring(thing), "Examples")
+    assert ">>> " in section(docstring(thing), "Examples")
     tests = doctest.DocTestFinder(recurse=inspect.isclass(thing)).find(thing, name, globs={})
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert sum(len(test.examples) for test in tests) > 0
-    for test in tests:
+    runner = doctest.DocTestRunner()
+    for number, test in enumerate(tests):
+        (tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(tmp_path / str(number))
         test.globs = {"__name__": "__main__"}
         runner.run(test)
+    assert runner.tries > 0
     assert runner.failures == 0, capsys.readouterr().out
 
 
@@ -84,17 +112,40 @@ def test_public_name_says_what_it_takes(name: str) -> None:
             assert section(own, "Returns") or section(own, "Yields"), f"{name}.{method}"
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_public_class_explains_what_its_objects_have(name: str) -> None:
+    """Each public attribute is explained where the class is, or one that it derives from, and each property in itself."""
+    kind = getattr(thread_chunks, name)
+    texts = [docstring(each) for each in kind.__mro__ if each.__module__.startswith("thread_chunks")]
+    explained = set[str]().union(
+        *(named(section(text, title)) for text in texts for title in ("Parameters", "Attributes"))
+    )
+    assert sorted(set(own_attributes(kind)) - explained) == []
+    for base in kind.__mro__:
+        for attribute, member in vars(base).items():
+            if isinstance(member, property) and not attribute.startswith("_"):
+                assert attribute in explained or docstring(member), attribute
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_public_name_takes_and_has_is_of_a_type(name: str) -> None:
+    """Each parameter and attribute that is explained by itself has its type beside it."""
+    thing = getattr(thread_chunks, name)
+    texts = [docstring(thing)]
+    if inspect.isclass(thing):
+        texts += [docstring(method) for each, method in own_methods(thing) if not each.startswith("on_")]
+    for text in texts:
+        for title in ("Parameters", "Attributes"):
+            untyped = [head for head, kind in heads(section(text, title)) if not kind]
+            assert [head for head in untyped if "," not in head] == []  # several are as they are elsewhere
+
+
 @pytest.mark.parametrize(
     "name", [name for name in CLASSES if issubclass(getattr(thread_chunks, name), BaseException)]
 )
 def test_exception_says_where_it_is_raised(name: str) -> None:
-    """Each error and warning names the thread in which one meets it, and its attributes."""
-    kind = getattr(thread_chunks, name)
-    text = docstring(kind)
-    assert PLACES.search(text)
-    if "__init__" in vars(kind):
-        own = set(inspect.signature(kind.__init__).parameters) - {"self", "message"}
-        assert sorted(own - named(section(text, "Attributes"))) == []
+    """Each error and warning names the thread in which one meets it."""
+    assert in_a_thread(docstring(getattr(thread_chunks, name)))
 
 
 @pytest.mark.parametrize("name", ["chunk", "Chunker", "Checkpoint", *WORKERS])
@@ -103,27 +154,35 @@ def test_what_runs_says_where_and_whether_it_blocks(name: str) -> None:
     thing = getattr(thread_chunks, name)
     everything = docstring(thing) + "".join(docstring(method) for _, method in own_methods(thing))
     assert PLACES.search(docstring(thing))
-    assert re.search(r"\bblock", everything, re.IGNORECASE)
+    assert blocks(everything)
 
 
-def test_methods_that_wait_say_so() -> None:
-    """Who calls one of these knows that it blocks."""
-    chunker, checkpoint = thread_chunks.Chunker, thread_chunks.Checkpoint
-    executes = [getattr(thread_chunks, worker).execute for worker in WORKERS]
-    waiting = [
-        thread_chunks.chunk,
-        chunker.__call__,
-        chunker.as_completed,
-        chunker.close,
-        checkpoint.load,
-        *executes,
-    ]
-    for function in waiting:
-        assert re.search(r"\bblock", docstring(function), re.IGNORECASE), function
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chunk",
+        "Chunker.__call__",
+        "Chunker.as_completed",
+        "Chunker.close",
+        "Checkpoint.load",
+        "Checkpoint.loadifparams",
+        "Checkpoint.update_save",
+        "Worker.run",
+        "Worker.wait_released",
+        "RayWorker.wait_released",
+        *(f"{worker}.execute" for worker in WORKERS),
+    ],
+)
+def test_what_waits_says_so(name: str) -> None:
+    """Who calls one of these knows that it blocks, and which thread."""
+    text = docstring(operator.attrgetter(name)(thread_chunks))
+    assert in_a_thread(text)
+    assert blocks(text)
 
 
-def test_numbers_have_reasons() -> None:
-    """Each number of `config` is explained below its name."""
+def test_numbers_have_units_and_reasons() -> None:
+    """Each number of `config` is explained below its name, in the unit that ends it."""
+    units = {"seconds": "seconds", "bytes": "bytes", "chars": "characters"}
     config = thread_chunks.config
     body = ast.parse(Path(str(config.__file__)).read_text(encoding="utf-8")).body
     assigned = [node for node in body if isinstance(node, ast.AnnAssign)]
@@ -132,6 +191,9 @@ def test_numbers_have_reasons() -> None:
         following = body[body.index(node) + 1]
         assert isinstance(following, ast.Expr), ast.unparse(node)
         assert isinstance(following.value, ast.Constant), ast.unparse(node)
+        name, text = ast.unparse(node.target), str(following.value.value)
+        assert len(text.split()) > 5, name
+        assert units.get(name.rpartition("_")[2], "") in text.lower(), name
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,14 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 
 def words(text: str) -> set[str]:
     """Return the words of a text that can be misspelled: no code, no addresses, no names made of several words."""
-    for code in (r"``.*?``", r"`[^`\n]*`", r"\]\([^)]*\)", r"https?://\S+", r"<[^>]*>", r"\*\*?\w+(?=,|\n)"):
+    for code in (
+        r"``.*?``",
+        r"`[^`\n]*`",
+        r"\]\([^)]*\)",
+        r"https?://\S+",
+        r"<[^>]*>",
+        r"\*\*?\w+(?=,|\n| :)",
+    ):
         text = re.sub(code, " ", text, flags=re.DOTALL)
     found = re.findall(r"(?<![\w.@\\-])[A-Za-z]+(?:'[a-z]+)?(?![\w(=\\]|\.\w)", text)
     return {word for word in found if not re.search(r"[a-z][A-Z]", word)}

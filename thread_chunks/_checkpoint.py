@@ -36,7 +36,9 @@ from .errors import (
 class Checkpoint(RunState, SaveableObject):
     """The progress of a run: which calls are done and what they returned.
 
-    Load one at any time, during the run too, with ``Checkpoint.load(path)``.
+    Load one at any time, during the run too, with ``Checkpoint.load(path)``. It is a plain object of the
+    thread that loaded it: what a run saves afterwards is not in it. All lists are as long as `parameters`, and
+    hold ``None`` where something is not known.
 
     Parameters
     ----------
@@ -45,20 +47,21 @@ class Checkpoint(RunState, SaveableObject):
     parameters : list
         One entry for each call.
     output : list
-        The outputs in the order of the parameters; ``None`` for what is missing.
+        The outputs in the order of the parameters, and as many; ``None`` for what is missing.
     completed : list of bool
         Which outputs were computed: this tells a ``None`` result from a missing one.
     index : int
         One more than the largest index that was computed so far.
     done : int
         How many outputs were computed.
-    path : str, optional
-        File to save to. Results that an existing file already holds are kept.
+    path : str or os.PathLike, optional
+        File to save to, at once, which blocks until it is durable. Results that an existing file already holds
+        are kept.
 
     Attributes
     ----------
     seconds : list of float or None
-        How long each call took.
+        How long each call took, in seconds.
     started : list of float or None
         When each call was started, in seconds since 1970.
     workers : list of int or None
@@ -67,9 +70,6 @@ class Checkpoint(RunState, SaveableObject):
         The most memory that the process of each call held while it ran, in bytes.
     failures : dict of int to str
         For each call whose last try failed, the traceback as text.
-
-    All lists are as long as `parameters`, and hold ``None`` where something is not known. A checkpoint is
-    a plain object of the thread that loaded it: what a run saves afterwards is not in it.
 
     Examples
     --------
@@ -137,12 +137,13 @@ class Checkpoint(RunState, SaveableObject):
 
         Parameters
         ----------
-        path
+        path : str or os.PathLike
             The file. Never open one from a stranger: a pickle can run code.
-        new_path
+        new_path : str, optional
             The path that the object has from now on; by default `path`.
-        strict_typing
-            Whether anything but a `Checkpoint` is a `TypeError`.
+        strict_typing : bool, optional
+            Whether a checkpoint of another class than the one that `load` is called on, such as a subclass of
+            yours, is a `TypeError`. By default it is.
 
         Returns
         -------
@@ -151,15 +152,28 @@ class Checkpoint(RunState, SaveableObject):
 
         Raises
         ------
-        FileNotFoundError
-            If there is no file.
+        FileNotFoundError, OSError
+            If there is no file, or it cannot be read.
         NotACheckpointError, CheckpointVersionError, CheckpointCorruptError
             If the file cannot be read as a checkpoint.
+        TypeError
+            If `path` is none, or as `strict_typing` says.
 
         Warns
         -----
         CheckpointUntrustedWarning
             If another user could have written the file: before anything in it is unpickled.
+        CheckpointDamagedWarning
+            If results in it are damaged, or cannot be unpickled: they count as missing.
+
+        Examples
+        --------
+        >>> from thread_chunks import Checkpoint, Chunker
+        >>> with Chunker(abs, chunk_size=1, progress_bar=False) as chunker:
+        ...     for index, output in chunker.as_completed([[-5], [-7]], path="abs.pkl"):
+        ...         print(Checkpoint.load("abs.pkl").done > index)  # in the middle of the run
+        True
+        True
         """
         name = cls._updatepathroot(path)
         if name is None:
@@ -182,19 +196,41 @@ class Checkpoint(RunState, SaveableObject):
 
         Function name, parameters and dependencies are compared by value; the other
         arguments are progress and not compared. A file that does not match is set
-        aside, with a warning.
+        aside, with a warning. Runs in the thread that calls it, and blocks it until the
+        file is read, or the new one is durable.
 
         Parameters
         ----------
-        *args, **kwargs
+        *args, **kwargs : Any
             The arguments of `Checkpoint`.
-        dependencies
+        dependencies : dict of str to Any, optional
             Further named values that must match.
 
         Returns
         -------
         Checkpoint, bool
             The checkpoint, and whether it was loaded.
+
+        Raises
+        ------
+        CheckpointLockedError
+            If a run holds a file that does not match.
+        CheckpointError, OSError
+            As for `load`, but for a file that is not there.
+
+        Warns
+        -----
+        CheckpointRestartedWarning
+            If the file does not match: it was set aside.
+
+        Examples
+        --------
+        >>> from thread_chunks import Checkpoint
+        >>> for _ in range(2):
+        ...     checkpoint, was_there = Checkpoint.loadifparams("f", [[1]], [None], [False], 0, 0, path="f.pkl")
+        ...     print(was_there)
+        False
+        True
         """
         wanted = unsaved(cls, args, kwargs)
         wanted._dependencies = dict(dependencies or {})
@@ -221,7 +257,8 @@ class Checkpoint(RunState, SaveableObject):
         - ``peak_memory``: in bytes.
         - ``error``: if its last try failed, the last line of the traceback.
 
-        A parameter that has one of these names gets an underscore behind it, as ``output_``.
+        A parameter that has one of these names gets an underscore behind it, as ``output_``. The table is made in
+        the thread that calls this, from what is in memory: it reads no file.
 
         Returns
         -------
@@ -232,6 +269,14 @@ class Checkpoint(RunState, SaveableObject):
         ------
         ImportError
             If pandas is not installed.
+
+        Examples
+        --------
+        >>> from thread_chunks import Checkpoint, chunk
+        >>> outputs = chunk(pow, [[2, 3], [2, 4]], path="pow.pkl", progress_bar=False)
+        >>> frame = Checkpoint.load("pow.pkl").to_frame()
+        >>> frame["exp"].tolist(), frame["output"].tolist(), frame.index.name
+        ([3, 4], [8, 16], 'call')
         """
         return frame_of(self, self._names)
 
@@ -260,11 +305,11 @@ class Checkpoint(RunState, SaveableObject):
             warnings.warn(restarted_text(path, str(backup), reason), CheckpointRestartedWarning, stacklevel=4)
 
     def update_save(self, path: str | None = None) -> bool:
-        """Save to a file that exists already.
+        """Save to a file that exists already, in the thread that calls this; blocks until it is durable.
 
         Parameters
         ----------
-        path
+        path : str, optional
             The file; by default the object's own.
 
         Returns
@@ -276,6 +321,15 @@ class Checkpoint(RunState, SaveableObject):
         ------
         FileNotFoundError
             If there is no file.
+        ValueError
+            If neither `path` nor the object names one.
+        CheckpointLockedError
+            If a run holds the file.
+
+        Warns
+        -----
+        CheckpointRestartedWarning
+            If the file belongs to another function or other parameters: it was set aside.
         """
         target = self._getpath(path)
         os.stat(target)

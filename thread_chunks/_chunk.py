@@ -45,73 +45,96 @@ def chunk(
     runs in a child process. At most `chunk_size` calls run at any moment,
     and a new one starts as soon as one ends. With a `path`, each result is saved
     the moment its call completes, and the same call to `chunk` after a crash picks
-    up where it left off.
+    up where it left off. Errors and warnings are raised in the calling thread.
 
     Parameters
     ----------
-    func
+    func : callable or None
         The function. ``None`` uses the function that the `actors` hold.
-    parameters
+    parameters : iterable of sequence or mapping
         One entry for each call: a sequence of positional arguments, or a mapping
         of keyword arguments. Any iterable; it is read once.
-    actors
+    actors : sequence of pykka.ActorRef, optional
         Worker actors to use, started by you and left running. By default workers
         are started for this call and stopped after it.
-    chunk_size
+    chunk_size : int, optional
         How many calls may run at the same time. By default the CPUs that this
         process may really use (`config.default_chunk_size`).
-    progress_bar
+    progress_bar : bool, optional
         Whether to show a bar on stderr. By default `config.progress_bar`.
-    path
+    path : str or os.PathLike, optional
         The checkpoint file. Without an extension, ``_Checkpoint.pkl`` is added.
-    worker
+    worker : type or functools.partial, optional
         The class of the workers to start, or a `functools.partial` of one that
         holds its constructor's arguments.
-    on_error
+    on_error : {"raise", "continue", "return"}, optional
         ``"raise"``: after the first failure start no further call, let the running
         ones finish, and raise the function's own exception. ``"continue"``: run
         everything else, then raise an `ExceptionGroup`. ``"return"``: put a
         `Failure` in that place of the list.
-    retries
-        How often a call that raised is tried again.
-    timeout
-        Seconds for one call; a call that takes longer is killed.
-    on_mismatch
+    retries : int, optional
+        How often a call that raised, or took longer than `timeout`, is tried again.
+    timeout : float, optional
+        Seconds for one call; a call that takes longer is killed. For workers that can do
+        that: `ProcessWorker` and `RayWorker`.
+    on_mismatch : {"restart", "reuse", "raise"}, optional
         What to do about a checkpoint of another function or other parameters:
         ``"restart"`` sets it aside and starts afresh, ``"reuse"`` keeps the results
         of all parameters that still occur, ``"raise"`` leaves it alone.
-    on_result
-        Called as ``on_result(index, output)`` in this thread, once the result is
-        saved (or, without a path, received). Not called for resumed results.
-    max_memory
+    on_result : callable, optional
+        Called as ``on_result(index, output)`` in the calling thread, once the result is
+        saved (or, without a path, received), in any order. Not called for resumed results.
+    max_memory : int or str, optional
         Bytes, or text such as ``"8 GB"``: no further call starts while the resident memory
         of the workers' processes, and the largest growth seen in a call so far, would pass
-        it. At least one call always runs. By default there is no limit.
-    stop_before
+        it. At least one call always runs. By default there is no limit. For `ProcessWorker`.
+    stop_before : datetime.datetime, datetime.timedelta or float, optional
         When the run has to be over, as in a batch job: a `datetime.datetime` (local time, if it
         is naive), a `datetime.timedelta` from now, or seconds since 1970, such as
         ``time.time() + 3600``. No call starts that would not end before it if it took as long as
-        the longest so far, resumed results included. What still runs then is killed.
+        the longest so far, resumed results included. What still runs then is killed, where the
+        workers can do that.
 
     Returns
     -------
     list
-        The outputs, in the order of the parameters.
+        The outputs, in the order of the parameters and as many.
 
     Raises
     ------
-    ValueError
-        If options contradict each other.
-    TypeError
-        If parameters or function cannot be used. No call was run.
-    CheckpointError
-        If the file at `path` must be left alone. No call was run.
+    TypeError, ValueError
+        If an option, the parameters or the function cannot be used. No call was run.
+    RuntimeError
+        If it is called while a module is imported, or `actors` wait for the call that it is made in.
+        No call was run.
+    CheckpointError, OSError
+        If the file at `path` must be left alone, or cannot be made, read or written. No call was run.
     WorkerDiedError
         If a call took its worker process down, and again when it was retried.
+    CallTimeoutError
+        If a call took longer than `timeout`.
+    RemoteError
+        If what a call raised or returned could not be brought here.
+    CallExitError
+        If a call ended with an exit, and this is not the main thread of a script.
+    ExceptionGroup
+        With all of these that calls raised, under ``on_error="continue"``; with an exit among them it is
+        a `BaseExceptionGroup`.
     TimeLimitError
         If calls are left at the time of `stop_before`. Results are safe in the checkpoint.
+    RunStoppedError
+        If the run cannot go on: workers die one after the other, or were stopped by someone else.
     Exception
         Whatever the function raised, as `on_error` says.
+
+    Warns
+    -----
+    CheckpointWarning
+        If a file was set aside, is damaged, or cannot be written for now.
+    EngineStalledWarning
+        If what runs the calls has come to a halt.
+    CallExitWarning
+        If a call ended with `SystemExit`, which is raised next.
 
     Examples
     --------
@@ -147,32 +170,33 @@ class Chunker:
     """Workers that are kept between calls, with their copy of the function.
 
     A context manager: leaving it stops its workers, unless `persistent`. It may be used by any thread, for
-    one run at a time; a run blocks the thread that asked for it. Making one starts a thread for each
-    worker, and a child process at the first run.
+    one run at a time; a run blocks the thread that asked for it, and raises and warns there. Making one with
+    a function starts a thread for each worker; a `ProcessWorker` starts its child process at the first run.
 
     Parameters
     ----------
-    func
+    func : callable, optional
         The function. Exactly one of `func` and `actors` must be given.
-    actors
+    actors : sequence of pykka.ActorRef, optional
         Worker actors, started by you; they are never stopped here.
-    chunk_size
-        How many calls may run at the same time.
-    progress_bar
+    chunk_size : int, optional
+        How many calls may run at the same time. By default `config.default_chunk_size`, or as many as
+        there are `actors`.
+    progress_bar : bool, optional
         Whether to show a bar; by default `config.progress_bar` at each call.
-    persistent
-        Whether the workers outlive this object.
-    path
+    persistent : bool, optional
+        Whether the workers outlive this object. By default they do not.
+    path : str or os.PathLike, optional
         The checkpoint file of each call that names no other.
     worker, on_error, retries, timeout, on_mismatch, on_result, max_memory
         As for `chunk`.
-    stop_before
+    stop_before : datetime.datetime, datetime.timedelta or float, optional
         As for `chunk`; a `datetime.timedelta` counts from each call of the object.
 
     Raises
     ------
     TypeError, ValueError
-        If an option cannot be used; nothing was started.
+        If an option cannot be used; no worker is left.
 
     Examples
     --------
@@ -227,12 +251,12 @@ class Chunker:
 
     @property
     def actors(self) -> list[WorkerRef]:
-        """The workers."""
+        """The addresses of the workers, a list of pykka.ActorRef."""
         return self._pool.actors
 
     @property
     def chunk_size(self) -> int:
-        """How many calls may run at the same time."""
+        """How many calls may run at the same time, an int of at least 1."""
         return self._pool.size
 
     def __call__(
@@ -242,21 +266,23 @@ class Chunker:
         progress_bar: bool | None = None,
         path: str | os.PathLike[str] | None = None,
     ) -> list[Any]:
-        """Call the function for every entry of a parameter list: see `chunk`. Blocks until every call ended.
+        """Call the function for every entry of a parameter list: see `chunk`.
+
+        Blocks the calling thread until every call ended. Any thread may call it.
 
         Parameters
         ----------
-        parameters
+        parameters : iterable of sequence or mapping
             One entry for each call.
-        func
-            Replaces the function that the workers hold.
+        func : callable, optional
+            Replaces the function that the workers hold, for later calls too.
         progress_bar, path
             Override those of the object.
 
         Returns
         -------
         list
-            The outputs, in the order of the parameters.
+            The outputs, in the order of the parameters and as many.
 
         Raises
         ------
@@ -280,21 +306,31 @@ class Chunker:
         """Yield each result as soon as it is saved.
 
         Results that the checkpoint held already come first. Leaving the loop early
-        kills what still runs; what was received is saved. Failures are raised at the
-        end as `on_error` says; under ``"return"`` they are yielded at the end.
+        kills what still runs, where the workers can do that; what was received is saved.
+        Failures are raised at the end as `on_error` says; under ``"return"`` they are
+        yielded at the end.
 
         Wrong arguments are refused at once. The run begins with the first ``next()``; each blocks the thread
-        that goes through the loop until a result is saved.
+        that goes through the loop until a result is saved. Everything else is raised, and warned of, there.
 
         Parameters
         ----------
-        parameters, func, progress_bar, path
+        parameters : iterable of sequence or mapping
+            One entry for each call.
+        func, progress_bar, path
             As when the object is called.
 
         Yields
         ------
         int, Any
             The index of the call, and its output.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument cannot be used.
+        RuntimeError, RunStoppedError, Exception
+            As when the object is called; in the loop.
 
         Examples
         --------
@@ -324,10 +360,12 @@ class Chunker:
             steward.dismiss()
 
     def close(self) -> None:
-        """Stop the workers that this object started, unless it is persistent; blocks until they ended.
+        """Stop the workers that this object started, unless it is persistent.
 
-        May be called from any thread. A run that is going on in another one ends with a `RunStoppedError`
-        there; what was saved is safe, and what still runs is killed where the worker class can do that.
+        Blocks until they ended; for calls that cannot be killed it waits `config.grace_seconds`, and then leaves
+        them to end in their threads. May be called from any thread. A run that is going on in another one ends with a
+        `RunStoppedError` there; what was saved is safe, and what still runs is killed where the worker class can
+        do that. The object can be called again: it starts new workers.
         """
         if not self.persistent:
             wait(self._pool.end(), config.grace_seconds)

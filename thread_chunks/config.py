@@ -2,8 +2,13 @@
 
 The values are read when a call is made, not when the module is imported: set
 ``thread_chunks.config.progress_bar = False`` at any time and the next call to
-`chunk` obeys. This room holds numbers and knows nothing of who uses them.
+`chunk` obeys. A `Chunker` reads `default_chunk_size` when it is made, and an
+`ExecutorWorker` `stall_seconds`. The numbers belong to the process of the script: any thread
+may set them, and child processes do not see them. This room holds numbers and knows
+nothing of who uses them.
 
+Examples
+--------
 >>> from thread_chunks import chunk, config
 >>> config.progress_bar, before = False, config.progress_bar
 >>> chunk(abs, [[-1], [-2]])
@@ -70,7 +75,7 @@ grace_seconds: float = 2.0
 """Seconds that a worker is given to end by itself before it is killed or left."""
 
 interrupt_seconds: float = 0.3
-"""The same after Ctrl-C, when the caller should have its prompt back within a second."""
+"""Seconds of the same after Ctrl-C, when the caller should have its prompt back within a second."""
 
 actor_end_seconds: float = 0.1
 """Seconds to wait for the reason that an actor which ended may still be about to tell."""
@@ -99,8 +104,8 @@ log_line_seconds: float = 30.0
 should hold a few lines, not thousands."""
 
 log_idle_seconds: float = 300.0
-"""The same while no call ends: a log of calls that take hours should show that the run
-lives, and ten such lines a call say no more than one."""
+"""Seconds between two such lines while no call ends: a log of calls that take hours should
+show that the run lives, and ten such lines a call say no more than one."""
 
 bar_seconds: float = 0.1
 """Seconds between two states of the bar on a terminal while calls end: faster than that

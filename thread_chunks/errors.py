@@ -1,9 +1,10 @@
 """Every exception and warning: what happened, what is safe, what to do next.
 
-All errors derive from `ThreadChunksError`, and each also from the builtin that a
-user would catch. Whatever actor or process meets one, it is raised, or warned of, in
-the thread that called `chunk`, or that goes through `Chunker.as_completed`, and nowhere
-else. This room knows nothing of the others.
+All errors derive from `ThreadChunksError`, and each that is raised also from the builtin
+that a user would catch. Whatever actor or process meets one, it is raised, or warned of, in
+the thread that called `chunk`, or that goes through `Chunker.as_completed`, or that uses a
+`Checkpoint`. An `execute` of the user's meets two of them earlier, in its worker's thread:
+`WorkerDiedError` and `CallTimeoutError`. This room knows nothing of the others.
 """
 
 import signal
@@ -14,8 +15,8 @@ from typing import Any
 class ThreadChunksError(Exception):
     """Base of every error that this library raises of its own.
 
-    Each is also the builtin that one would catch, and is raised in the thread that called `chunk`. What
-    a user's function raises is none of them: it is raised as it is.
+    Each that is raised is also the builtin that one would catch, and is raised in the thread that called
+    `chunk`. What a user's function raises is none of them: it is raised as it is.
 
     Examples
     --------
@@ -28,7 +29,8 @@ class ThreadChunksError(Exception):
 class CheckpointError(ThreadChunksError):
     """Base of the errors about a checkpoint file. The file is as it was.
 
-    Raised in the caller's thread, by `chunk` before any call runs, and by `Checkpoint.load`.
+    Raised in the caller's thread: by `chunk` before any call runs, and by the methods of `Checkpoint` that
+    read or write a file.
 
     Examples
     --------
@@ -46,7 +48,8 @@ class CheckpointError(ThreadChunksError):
 class NotACheckpointError(CheckpointError, ValueError):
     """The file at the path is some other program's; it is left alone.
 
-    Also for what is no regular file. Raised in the caller's thread, before any call runs.
+    Also for what is no regular file. Raised in the caller's thread, by `chunk` before any call runs, and by
+    `Checkpoint.load`.
 
     Examples
     --------
@@ -62,9 +65,9 @@ class NotACheckpointError(CheckpointError, ValueError):
 
 
 class CheckpointVersionError(CheckpointError, ValueError):
-    """The file was written by a newer release of this library.
+    """The file was written by a newer release of this library, or by a Python that pickles in a newer way.
 
-    It is left alone. Raised in the caller's thread, before any call runs.
+    It is left alone. Raised in the caller's thread, by `chunk` before any call runs, and by `Checkpoint.load`.
 
     Examples
     --------
@@ -88,7 +91,7 @@ class CheckpointCorruptError(CheckpointError, ValueError):
     """The file is ours, but its head is damaged and cannot be trusted.
 
     Or a module is missing that its parameters need. The file is left alone. Raised in the caller's
-    thread, before any call runs.
+    thread, by `chunk` before any call runs, and by `Checkpoint.load`.
 
     Examples
     --------
@@ -108,7 +111,8 @@ class CheckpointCorruptError(CheckpointError, ValueError):
 class CheckpointLockedError(CheckpointError, BlockingIOError):
     """Another run holds the checkpoint file.
 
-    Raised in the caller's thread, before any call runs; it waits for nobody.
+    Raised in the caller's thread, by `chunk` before any call runs, and where a `Checkpoint` is saved; neither
+    waits for the other run. `Checkpoint.load` needs no lock.
 
     Attributes
     ----------
@@ -158,7 +162,8 @@ class CheckpointMismatchError(CheckpointError, ValueError):
 class RunStoppedError(ThreadChunksError, RuntimeError):
     """The run cannot go on: its actors were stopped by someone else, or it crashed in a loop.
 
-    Raised in the caller's thread; what was saved is safe, and a note on the error says how much that is.
+    Or another thread closed the `Chunker` that it belongs to. Raised in the caller's thread; what was saved is
+    safe, and with a path a note on the error says how much that is.
 
     Examples
     --------
@@ -175,7 +180,7 @@ class RunStoppedError(ThreadChunksError, RuntimeError):
 class TimeLimitError(ThreadChunksError, TimeoutError):
     """The run came to the time of ``stop_before`` before all its calls ended.
 
-    Raised in the caller's thread; what was saved is safe, and the same call goes on from there.
+    Raised in the caller's thread. With a path, what was saved is safe, and the same call goes on from there.
 
     Examples
     --------
@@ -190,7 +195,7 @@ class TimeLimitError(ThreadChunksError, TimeoutError):
 
 
 class WorkerDiedError(ThreadChunksError, RuntimeError):
-    """The process that ran a call died.
+    """The process that ran a call died, the Ray actor did, or the executor lost the call.
 
     Raised by ``super().execute(...)`` in a worker's thread, where it should be let through; and for a call
     that died again when it was retried, as `on_error` says, in the caller's thread.
@@ -198,11 +203,11 @@ class WorkerDiedError(ThreadChunksError, RuntimeError):
     Attributes
     ----------
     index : int or None
-        The call that was running, if one call alone can be blamed.
+        The call; ``None`` in the worker's thread, where it is not known.
     parameters : Any
-        The parameters of that call.
+        The entry of the parameter list; ``None`` in the worker's thread.
     exit_code : int or None
-        What the process ended with: negative numbers are signals.
+        What the process ended with, if it was a child process: negative numbers are signals.
     is_shared : bool
         Whether other calls may have run in the same process, so that one of them may be to blame.
 
@@ -235,17 +240,17 @@ class WorkerDiedError(ThreadChunksError, RuntimeError):
 
 
 class CallTimeoutError(ThreadChunksError, TimeoutError):
-    """A call took longer than ``timeout`` seconds and its process was killed.
+    """A call took longer than ``timeout`` seconds, and its process or Ray actor was killed.
 
     Raised by ``super().execute(...)`` in a worker's thread, where it should be let through; and as
-    `on_error` says in the caller's thread.
+    `on_error` says in the caller's thread. It is not tried again, unless `retries` says so.
 
     Attributes
     ----------
     index : int or None
-        The call.
+        The call; ``None`` in the worker's thread, where it is not known.
     parameters : Any
-        The parameters of that call.
+        The entry of the parameter list; ``None`` in the worker's thread.
 
     Examples
     --------
@@ -264,8 +269,9 @@ class CallExitError(ThreadChunksError, RuntimeError):
     """A call ended with an exit, such as `SystemExit`, which would end more than the script that called ``chunk()``.
 
     In the main thread of a script the exit itself is raised. In another thread, where it would stop
-    every actor of the process, an event loop, or just that thread without a word, it is the cause of this
-    error. So is `StopIteration`, which an event loop may wait for in vain.
+    every actor of the process, an event loop, or just that thread without a word, it is the ``__cause__`` of
+    this error, which is raised there instead. So is `StopIteration`, which an event loop may wait for in vain.
+    Under ``on_error="return"`` the exit itself is in the `Failure`.
 
     Examples
     --------
@@ -282,12 +288,13 @@ class CallExitError(ThreadChunksError, RuntimeError):
 class RemoteError(ThreadChunksError, RuntimeError):
     """Stands in for an exception of a call that did not survive pickling.
 
-    Raised in the caller's thread, as `on_error` says.
+    Or for a result that cannot be unpickled here. Raised in the caller's thread, as `on_error` says. Where
+    calls run in this process, nothing is pickled on the way, and the exception itself is raised.
 
     Attributes
     ----------
     type_name : str
-        The name of the original exception type.
+        The name of the type of the original exception, or of the one that unpickling raised.
 
     Examples
     --------
@@ -313,7 +320,8 @@ class RemoteError(ThreadChunksError, RuntimeError):
 class RemoteTraceback(ThreadChunksError):  # noqa: N818 - it is shown as a traceback, never raised
     """The traceback of a call as the worker saw it: the cause of the exception that is raised.
 
-    Never raised itself: Python shows it above the exception in the caller's thread, as its ``__cause__``.
+    Never raised itself: Python shows it above the exception in the caller's thread, as its ``__cause__``. What
+    was raised in a thread of this process has its own traceback, and needs none of these.
 
     Examples
     --------
@@ -333,7 +341,7 @@ class RemoteTraceback(ThreadChunksError):  # noqa: N818 - it is shown as a trace
 class CallExitWarning(UserWarning):
     """A call ended with `SystemExit`, and so does the script now; Python shows nothing of that by itself.
 
-    Given in the main thread, right before the exit is raised there.
+    Given in the main thread of a script, right before the exit is raised there.
 
     Examples
     --------
@@ -352,39 +360,54 @@ class CallExitWarning(UserWarning):
 class EngineStalledWarning(UserWarning):
     """What runs the calls has come to a halt, such as a cluster without workers. The run waits for it.
 
-    Given in the caller's thread, after `config.stall_seconds` without a sign; the run goes on when the
-    engine does. As an error it ends the run.
+    Given in the caller's thread, once for each halt, after `config.stall_seconds` without a sign; the run
+    goes on when the engine does. As an error it ends the run.
 
     Examples
     --------
-    >>> import warnings
-    >>> from thread_chunks import EngineStalledWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", EngineStalledWarning)  # calls of chunk() in here do not wait
+    >>> import threading, warnings
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from thread_chunks import EngineStalledWarning, ExecutorWorker, chunk, config
+    >>> gate, before, config.stall_seconds = threading.Event(), config.stall_seconds, 0.1
+    >>> with ThreadPoolExecutor(1) as pool, warnings.catch_warnings():
+    ...     warnings.simplefilter("error", EngineStalledWarning)
+    ...     waiting = pool.submit(gate.wait, 60)  # it takes the only thread
+    ...     try:
+    ...         chunk(abs, [[-1]], worker=ExecutorWorker.on(pool), progress_bar=False)
+    ...     except EngineStalledWarning as warning:
+    ...         print(str(warning).partition(",")[0])
+    ...     gate.set()
+    no thread of the executor begins a call
+    >>> config.stall_seconds = before
     """
 
 
 class CheckpointWarning(UserWarning):
     """Base of the warnings about a checkpoint file.
 
-    Given in the caller's thread: when the file is opened, or while the run goes on.
+    Given in the caller's thread: when the file is opened, while the run goes on, or at its end.
 
     Examples
     --------
     >>> import warnings
-    >>> from thread_chunks import CheckpointFailedWarning, CheckpointWarning
-    >>> issubclass(CheckpointFailedWarning, CheckpointWarning)
-    True
+    >>> from thread_chunks import CheckpointWarning, chunk
+    >>> outputs = chunk(abs, [[-1]], path="abs.pkl", progress_bar=False)
     >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", CheckpointWarning)  # calls of chunk() in here raise instead
+    ...     warnings.simplefilter("error", CheckpointWarning)
+    ...     try:
+    ...         chunk(abs, [[-2]], path="abs.pkl", progress_bar=False)
+    ...     except CheckpointWarning as warning:
+    ...         print(type(warning).__name__)
+    CheckpointRestartedWarning
     """
 
 
 class CheckpointFailedWarning(CheckpointWarning):
     """Results could not be saved; the run goes on and keeps trying.
 
-    Given in the caller's thread at the first result that could not be saved, and at the end if some still
-    are not. Their outputs are in the list all the same. As an error it ends the run.
+    Given in the caller's thread at the first result that could not be saved, again if saving went well and
+    then fails anew, and at the end if some still are not saved. Their outputs are in the list all the same. As
+    an error it ends the run.
 
     Examples
     --------
@@ -404,7 +427,8 @@ class CheckpointFailedWarning(CheckpointWarning):
 class CheckpointRestartedWarning(CheckpointWarning):
     """The file did not match this run: it was set aside, and the run starts afresh.
 
-    Given in the caller's thread, before any call runs; the text says what differs, and where the file is now.
+    Given in the caller's thread, by `chunk` before any call runs, and where a `Checkpoint` is saved over another
+    one; the text says what differs, and where the file is now.
 
     Examples
     --------
@@ -422,8 +446,8 @@ class CheckpointRestartedWarning(CheckpointWarning):
 class CheckpointDamagedWarning(CheckpointWarning):
     """Part of the file was damaged; the results it held are computed again.
 
-    Given in the caller's thread, by `chunk` before any call runs and by `Checkpoint.load`; the text gives the
-    bytes and the calls.
+    Given in the caller's thread, by `chunk` before any call runs, and by the methods of `Checkpoint` that read a
+    file; the text gives the bytes and the calls.
 
     Examples
     --------
@@ -444,8 +468,8 @@ class CheckpointDamagedWarning(CheckpointWarning):
 class CheckpointUntrustedWarning(CheckpointWarning):
     """Another user could have written the file, and loading a pickle can run code of whoever wrote it.
 
-    It is given in the caller's thread before anything in the file is unpickled: turn it into an error to
-    refuse such files.
+    It is given in the caller's thread, by `chunk` and by the methods of `Checkpoint` that read a file, before
+    anything in it is unpickled: turn it into an error to refuse such files.
 
     Examples
     --------
@@ -486,14 +510,17 @@ class FunctionChangedWarning(CheckpointWarning):
 class Failure:
     """What stands in the output list for a call that failed under ``on_error="return"``.
 
+    A plain value, which nothing can change: the thread that called `chunk` gets it in the list, and one that
+    goes through `Chunker.as_completed` at the end.
+
     Attributes
     ----------
     exception : BaseException
-        What the call raised.
+        What the call raised; where it ran in another process, a `RemoteTraceback` is its ``__cause__``.
     index : int
-        The place of the call in the parameter list.
+        The place of the call in the parameter list, from 0 on.
     parameters : Any
-        The entry of the parameter list.
+        The entry of the parameter list, as it was given.
     traceback : str
         The worker's traceback as text.
 

@@ -93,9 +93,11 @@ class ExecutorWorker(Worker):
     def on(cls, executor: Source) -> "functools.partial[Self]":
         """Choose the executor; for the ``worker`` of `chunk` and `Chunker`.
 
+        Starts nothing and does not block. What makes an executor is called in the worker's thread.
+
         Parameters
         ----------
-        executor
+        executor : Executor or callable
             An executor, which is left open; or a class or function without arguments that makes
             one, which is then shut down at the end, and made anew after it broke.
 
@@ -108,6 +110,15 @@ class ExecutorWorker(Worker):
         ------
         TypeError
             If it is neither.
+
+        Examples
+        --------
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from functools import partial
+        >>> from thread_chunks import ExecutorWorker, chunk
+        >>> worker = ExecutorWorker.on(partial(ThreadPoolExecutor, 2))  # made for the run, and shut down after it
+        >>> chunk(abs, [[-1], [2]], worker=worker, progress_bar=False)
+        [1, 2]
         """
         check_source(executor)
         return functools.partial(cls, executor=executor)
@@ -115,6 +126,8 @@ class ExecutorWorker(Worker):
     @classmethod
     def holds_many(cls) -> bool:
         """Tell whether one worker takes all calls: unless `execute` is overridden, which waits.
+
+        Asked in any thread of a run; does not block.
 
         Returns
         -------
@@ -126,14 +139,14 @@ class ExecutorWorker(Worker):
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Have the executor run one call, and return its result.
 
-        Blocks the worker's thread until the call ended.
+        Blocks the worker's thread until the call ended. Only an override comes through here.
 
         Parameters
         ----------
-        func
+        func : callable
             The function.
-        *args, **kwargs
-            The arguments of the call.
+        *args, **kwargs : Any
+            The arguments of the call; they are pickled, unless the executor has threads of this process.
 
         Returns
         -------
@@ -167,7 +180,7 @@ class ExecutorWorker(Worker):
     # --- the actor ---------------------------------------------------------------
 
     def on_receive(self, message: Any) -> Any:
-        """Obey the supervisor, and take what the executor is done with.
+        """Obey the supervisor, and take what the executor is done with; in the worker's thread.
 
         Parameters
         ----------
@@ -194,7 +207,10 @@ class ExecutorWorker(Worker):
         return None
 
     def on_stop(self) -> None:
-        """Cancel what is still in flight, shut down what was made here, and report."""
+        """Cancel what is still in flight, shut down what was made here, and report.
+
+        Runs in the worker's thread. Blocks it until what was made here has shut down, if nothing was in flight.
+        """
         is_idle = not self._futures
         self._cancel()
         self._engines.close(is_idle=is_idle)

@@ -39,7 +39,8 @@ class ProcessWorker(RemoteWorker):
 
     No ``if __name__ == "__main__":`` guard is needed, and lambdas, closures and
     functions of the script or notebook work. The function travels to the child
-    once. A call that crashes or hangs takes only its own child down.
+    once. A call that crashes, or takes longer than ``timeout``, takes only its own child down;
+    the next call gets a new one.
 
     An override of `execute` runs in the actor's thread in the script's process;
     its ``super().execute(...)`` runs the call in the child and returns the result.
@@ -71,24 +72,25 @@ class ProcessWorker(RemoteWorker):
         self._outputs: Outputs = own_outputs
 
     def on_start(self) -> None:
-        """Block Ctrl-C in this thread, so that children are born with it blocked."""
+        """Block Ctrl-C in the worker's thread, so that children are born with it blocked."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
     def on_stop(self) -> None:
-        """End the child, politely first, and report."""
+        """End the child, politely first, and report; blocks the worker's thread until the child has ended."""
         self._end_child()
         super().on_stop()
 
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run one call in the child process and return its result.
 
-        Blocks the worker's thread until the call ended.
+        Blocks the worker's thread until the call ended. Only an override comes through here, and then calls
+        travel one by one; otherwise many short ones travel at once.
 
         Parameters
         ----------
-        func
+        func : callable
             The function. It travels to the child unless it was the last one there.
-        *args, **kwargs
+        *args, **kwargs : Any
             The arguments; they are pickled.
 
         Returns

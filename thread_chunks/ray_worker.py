@@ -35,21 +35,37 @@ class RayWorker(RemoteWorker):
     The function travels once to each machine. A call that crashes or hangs takes only its own Ray
     actor down. thread-chunks must be installed wherever Ray runs.
 
-    An override of `execute` runs in the actor's thread in the script's process; its
-    ``super().execute(...)`` runs the call in the Ray actor and returns the result.
+    An override of `execute` runs in the worker's thread in the script's process; its
+    ``super().execute(...)`` runs the call in the Ray actor, blocks until it ended, and returns the result.
+    So each worker has a thread here and, in a run, a Ray actor there.
 
     Parameters
     ----------
     func : callable, optional
         The function to run until a run brings another.
-    **options
+    **options : Any
         What the Ray actor needs: see `on`.
+
+    Raises
+    ------
+    ImportError
+        If Ray is not installed.
+    ValueError
+        If Ray knows no such option, or if it is one that the worker decides about itself. `chunk`, which makes
+        its workers in the thread that called it, raises both before any call runs.
 
     Examples
     --------
-    >>> from thread_chunks import RayWorker, chunk
-    >>> chunk(abs, [[-1], [-2]], worker=RayWorker.on(num_cpus=1), chunk_size=1, progress_bar=False)
-    [1, 2]
+    Nothing is started before a run, as in ``chunk(f, parameters, worker=worker)``.
+
+    >>> from thread_chunks import RayWorker
+    >>> worker = RayWorker.on(num_cpus=1)
+    >>> worker.func is RayWorker, worker.keywords
+    (True, {'num_cpus': 1})
+    >>> RayWorker(abs, max_restarts=3)
+    Traceback (most recent call last):
+        ...
+    ValueError: RayWorker decides about max_restarts itself: leave that out, and see retries= of chunk()
     """
 
     def __init__(self, func: Callable[..., Any] | None = None, **options: Any) -> None:
@@ -66,9 +82,11 @@ class RayWorker(RemoteWorker):
     def on(cls, **options: Any) -> "functools.partial[Self]":
         """Choose what each Ray actor needs; for the ``worker`` of `chunk` and `Chunker`.
 
+        Starts nothing and does not block. The options are looked at when a worker is made.
+
         Parameters
         ----------
-        **options
+        **options : Any
             Whatever Ray's own ``@ray.remote(...)`` takes for an actor: ``num_cpus``, ``num_gpus``, ``memory``,
             ``resources``, ``scheduling_strategy``, ``runtime_env``, ... By default, as with any actor of Ray,
             a machine must have a CPU, and the actor keeps none: so any number of them fits.
@@ -84,9 +102,11 @@ class RayWorker(RemoteWorker):
     def wait_released(cls, seconds: float) -> None:
         """Wait until Ray is stopped, if nobody uses it any more and it was started by workers.
 
+        Blocks the thread that calls it: that of the worker which used it last, or the one that called `chunk`.
+
         Parameters
         ----------
-        seconds
+        seconds : float
             At most so long.
         """
         Session.wait_over(seconds)
@@ -98,9 +118,9 @@ class RayWorker(RemoteWorker):
 
         Parameters
         ----------
-        func
+        func : callable
             The function. It travels unless it was the last one there.
-        *args, **kwargs
+        *args, **kwargs : Any
             The arguments; they are pickled.
 
         Returns
@@ -125,7 +145,10 @@ class RayWorker(RemoteWorker):
     # --- the actor ---------------------------------------------------------------
 
     def on_stop(self) -> None:
-        """End the Ray actor, stop Ray if nobody else needs it, and report."""
+        """End the Ray actor, stop Ray if nobody else needs it, and report.
+
+        Blocks the worker's thread until Ray has stopped, at most `config.ray_stop_seconds`.
+        """
         self._end_actor()
         self._leave_session()
         self.wait_released(config.ray_stop_seconds)

@@ -43,19 +43,14 @@ class Worker(Actor):
     """Run the calls of one chunk at a time, as its supervisor hands them out.
 
     Subclass `ThreadWorker` or `ProcessWorker` and override `execute` to decide
-    how a call is carried out. A worker's own thread is the only one that ever
-    runs its methods, so they need no locks.
+    how a call is carried out. A worker that was started has a thread of its own, and
+    in a run that alone calls `execute`, so it needs no locks. The constructor runs in
+    the thread that called `chunk`.
 
     Parameters
     ----------
     func : callable, optional
         The function to run until a run brings another.
-
-    Examples
-    --------
-    >>> from thread_chunks import ProcessWorker, ThreadWorker, Worker
-    >>> issubclass(ThreadWorker, Worker), issubclass(ProcessWorker, Worker)
-    (True, True)
 
     Attributes
     ----------
@@ -65,6 +60,17 @@ class Worker(Actor):
         Whether the memory of its calls can be told from that of others, as ``max_memory=`` needs.
     needs_pickle : bool
         Whether the function travels pickled.
+
+    Examples
+    --------
+    >>> from thread_chunks import ThreadWorker, Worker, chunk
+    >>> worker = ThreadWorker.start(abs)  # the address of an actor, and its thread
+    >>> issubclass(worker.actor_class, Worker)
+    True
+    >>> chunk(None, [[-1], [2]], actors=[worker], progress_bar=False)
+    [1, 2]
+    >>> worker.stop()
+    True
     """
 
     can_kill: ClassVar[bool] = False
@@ -105,20 +111,36 @@ class Worker(Actor):
     def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Carry out one call and return its result: the hook to override.
 
-        Runs in the worker's own thread and blocks until the call ended. Every
-        call comes through here, however many are handed out at once.
+        Runs in the worker's own thread and blocks it until the call ended. Every
+        call comes through an override, however many are handed out at once.
 
         Parameters
         ----------
-        func
+        func : callable
             The function.
-        *args, **kwargs
+        *args, **kwargs : Any
             One entry of the parameter list.
 
         Returns
         -------
         Any
             What ``func(*args, **kwargs)`` returned, or whatever the override makes of it.
+
+        Raises
+        ------
+        BaseException
+            Whatever the call raised, or the override: that is the failure of the call.
+
+        Examples
+        --------
+        >>> import time
+        >>> from thread_chunks import ThreadWorker, chunk
+        >>> class Patient(ThreadWorker):
+        ...     def execute(self, func, /, *args, **kwargs):
+        ...         time.sleep(0.01)  # in this worker's thread
+        ...         return super().execute(func, *args, **kwargs)
+        >>> chunk(abs, [[-1], [2]], worker=Patient, progress_bar=False)
+        [1, 2]
         """
         return func(*args, **kwargs)
 
@@ -130,9 +152,9 @@ class Worker(Actor):
 
         Parameters
         ----------
-        label
+        label : Any
             Anything; it comes back unchanged.
-        *args, **kwargs
+        *args, **kwargs : Any
             The arguments of the call.
 
         Returns
@@ -163,15 +185,18 @@ class Worker(Actor):
     def set_func(self, func: Callable[..., Any]) -> None:
         """Replace the worker's function.
 
+        A run does so in the worker's thread, before its first call; others may while no run goes on. Does
+        not block, and sends nothing: the function travels with the next call.
+
         Parameters
         ----------
-        func
+        func : callable
             The new function.
         """
         self._func = func
 
     def get_func(self) -> Callable[..., Any] | None:
-        """Return the worker's function.
+        """Return the worker's function, in the thread that calls it; does not block.
 
         Returns
         -------
@@ -184,6 +209,8 @@ class Worker(Actor):
     def holds_many(cls) -> bool:
         """Tell whether one worker has any number of calls going on, and waits for none; most have one.
 
+        Asked in any thread of a run; does not block.
+
         Returns
         -------
         bool
@@ -195,16 +222,18 @@ class Worker(Actor):
     def wait_released(cls, seconds: float) -> None:
         """Wait until what ended workers of this class shared is given back; here that is nothing.
 
+        Blocks the thread that called `chunk`, when its workers have ended.
+
         Parameters
         ----------
-        seconds
+        seconds : float
             At most so long.
         """
 
     # --- the actor ---------------------------------------------------------------
 
     def on_receive(self, message: Any) -> Any:
-        """Obey the supervisor, one message at a time.
+        """Obey the supervisor, one message at a time, in the worker's thread.
 
         Parameters
         ----------
@@ -236,7 +265,7 @@ class Worker(Actor):
         return None
 
     def on_stop(self) -> None:
-        """Tell the supervisor, if there is one, that this worker runs nothing more."""
+        """Tell the supervisor, if there is one, that this worker runs nothing more; in the worker's thread."""
         self._report(WorkerStopped(self.actor_ref))
 
     def on_failure(
@@ -245,7 +274,7 @@ class Worker(Actor):
         exception_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Do as `on_stop`: pykka calls this one instead when a message handler raised."""
+        """Do as `on_stop`, in the same thread: pykka calls this one instead when a message handler raised."""
         self.on_stop()
 
     def _get_ready(self, message: GetReady) -> None:
@@ -315,7 +344,8 @@ class ThreadWorker(Worker):
 
     For functions that release the interpreter's lock (most of NumPy, I/O) or
     that share large data with the script: nothing is copied. A call cannot be
-    killed, so there is no ``timeout=``, and a call that crashes the interpreter
+    killed, so there is no ``timeout=``, and one that still runs when its run was
+    stopped goes on in its thread until it ends. A call that crashes the interpreter
     crashes the script.
 
     Parameters
