@@ -212,10 +212,19 @@ class Supervisor(Actor):
     def on_stop(self) -> None:
         """Tell the caller, should it still be waiting: someone else stopped this actor."""
         self._events.put(RunFinished(RunStoppedError("the run was stopped by someone else")))
+        self._kill_calls()
 
     def on_failure(self, exception_type: Any, exception_value: BaseException | None, traceback: Any) -> None:
         """Tell the caller of an error in this actor itself."""
         self._events.put(RunFinished(exception_value))
+        self._kill_calls()
+
+    def _kill_calls(self) -> None:
+        """End what still runs, where the worker can: nobody else knows how, and nobody waits for it any more."""
+        busy = {slot.worker for slot in self._plan.busy if isinstance(slot, Slot)}
+        for worker in busy | self._joining:
+            if worker in self._killers:
+                self._killers[worker]()
 
     def _start_run(self) -> None:
         log.debug("%d calls for %d workers", len(self._plan.missing), len(self._workers))
@@ -227,10 +236,8 @@ class Supervisor(Actor):
     def _stop_run(self, *, kill: bool) -> None:
         """Start nothing more; what runs is killed, or left to end by itself."""
         self._act(self._plan.stop())
-        busy = {slot.worker for slot in self._plan.busy if isinstance(slot, Slot)}
-        for worker in busy | self._joining if kill else ():
-            if worker in self._killers:
-                self._killers[worker]()
+        if kill:
+            self._kill_calls()
         for worker in tuple(self._workers):
             self._tell(worker, LeaveRun(self.actor_ref))
 

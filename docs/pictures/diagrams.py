@@ -48,7 +48,7 @@ def actors() -> Canvas:
     picture.arrow(Point(378, 284), Point(378, 355), "saved")
     picture.words(Point(384, 326), "append, fsync", "saved", anchor="start", size=11.5)
     picture.box(Point(302, 356), Point(152, 44), ["checkpoint.pkl", "appended to"], edge="saved")
-    picture.words(Point(120, 424), "killed, hung, out of memory:", "soft", size=11.5)
+    picture.words(Point(120, 424), "killed, out of memory:", "soft", size=11.5)
     picture.words(Point(120, 439), "its calls run again", "soft", size=11.5)
     picture.words(Point(378, 424), "what is in here", "soft", size=11.5)
     picture.words(Point(378, 439), "is never computed again", "soft", size=11.5)

@@ -458,3 +458,36 @@ def test_run_raises_what_on_result_raised_and_says_what_is_safe(kind: str, progr
         assert one.text == "mine"
         assert one.stranger
         assert len(one.reported) == int(one.name.partition("-")[2])
+
+
+SUPERVISOR_ENDS = """
+import sys, threading, time
+import psutil, pykka
+from thread_chunks import chunk
+from thread_chunks.messages import ResultsSaved
+
+def end(how):
+    time.sleep(1)  # the calls run
+    if how == "all":
+        pykka.ActorRegistry.stop_all(block=False)
+    else:
+        [supervisor] = pykka.ActorRegistry.get_by_class_name("Supervisor")
+        supervisor.stop(block=False) if how == "stop" else supervisor.tell(ResultsSaved(5))  # 5 is no tuple
+
+for how in ("stop", "error", "all"):
+    threading.Thread(target=end, args=[how]).start()
+    try:
+        chunk(time.sleep, [[60], [60], [60]], chunk_size=2, path=f"{how}.pkl")
+    except (RuntimeError, TypeError) as error:
+        print(how, type(error).__name__, len(psutil.wait_procs(psutil.Process().children(), timeout=5)[1]))
+"""
+
+
+def test_long_calls_are_killed_when_the_supervisor_ends(programs: Programs) -> None:
+    """However the supervisor ends, no call of a minute goes on behind the back of a run that was given up."""
+    done = programs.run(SUPERVISOR_ENDS, timeout=50)
+    assert done.stdout.splitlines() == [
+        "stop RunStoppedError 0",
+        "error TypeError 0",
+        "all RunStoppedError 0",
+    ]
