@@ -485,7 +485,7 @@ for how in ("stop", "error", "all"):
 
 def test_long_calls_are_killed_when_the_supervisor_ends(programs: Programs) -> None:
     """However the supervisor ends, no call of a minute goes on behind the back of a run that was given up."""
-    done = programs.run(SUPERVISOR_ENDS, timeout=50)
+    done = programs.run(SUPERVISOR_ENDS)
     assert done.stdout.splitlines() == [
         "stop RunStoppedError 0",
         "error TypeError 0",
