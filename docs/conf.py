@@ -51,7 +51,10 @@ class BothSchemes(SphinxTransform):
 
 
 def setup(app: Sphinx) -> None:
-    """Show pictures in both schemes, and keep napoleon away from fields: it takes whatever stands before a colon for their type."""
+    """Show pictures in both schemes, and keep napoleon away from fields.
+
+    It takes whatever stands before a colon for their type.
+    """
     kept: dict[str, list[str]] = {}
 
     def keep(_app: Sphinx, what: str, name: str, _obj: Any, _options: Any, lines: list[str]) -> None:

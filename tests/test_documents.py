@@ -48,36 +48,26 @@ def _steady(text: str) -> list[str]:
     return [re.sub(r"\d+\.\d+|\d{4,}", "#", line) for line in lines]
 
 
+def from_examples(mark: str, language: str) -> list[tuple[str, str]]:
+    """Return what pages say is from an example: its name, and the block behind the mark."""
+    pattern = rf"^<!-- {mark} examples/(\S+) -->\n```{language}\n(.*?)^```"
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return re.findall(pattern, pages, re.DOTALL | re.MULTILINE)
+
+
 def test_pages_show_what_examples_print(programs: Programs, tmp_path: Path) -> None:
     """Where a page says that an example prints something, it does, but for numbers and the order of lines."""
-    shown = [
-        match
-        for page in PAGES
-        for match in re.findall(
-            r"^<!-- output of examples/(\S+) -->\n```text\n(.*?)^```",
-            page.read_text("utf-8"),
-            re.DOTALL | re.MULTILINE,
-        )
-    ]
+    shown = from_examples("output of", "text")
     assert shown
     for name, text in shown:
         printed = programs.run(None, str(ROOT / "examples" / name), cwd=tmp_path).stdout
-        assert sorted(re.sub(r"[\d.]+", "#", printed).split("\n")) == sorted(
-            re.sub(r"[\d.]+", "#", text).split("\n")
-        )
+        plain, wanted = (sorted(re.sub(r"[\d.]+", "#", each).split("\n")) for each in (printed, text))
+        assert plain == wanted
 
 
 def test_pages_quote_examples_as_they_are() -> None:
     """Where a page says that a block is from an example, it is, letter by letter but for how far it is indented."""
-    quoted = [
-        match
-        for page in PAGES
-        for match in re.findall(
-            r"^<!-- from examples/(\S+) -->\n```py\n(.*?)^```",
-            page.read_text("utf-8"),
-            re.DOTALL | re.MULTILINE,
-        )
-    ]
+    quoted = from_examples("from", "py")
     assert len(quoted) > 5
     for name, code in quoted:
         example = (ROOT / "examples" / name).read_text(encoding="utf-8")
@@ -96,12 +86,9 @@ def test_example_runs(example: Path, programs: Programs, tmp_path: Path) -> None
 
 
 def test_examples_are_there() -> None:
-    """The three examples that the README speaks of exist."""
-    assert {example.name for example in EXAMPLES} >= {
-        "sweep.py",
-        "logging_worker.py",
-        "inspect_checkpoint.py",
-    }
+    """The sweep of the README exists, and so do four kinds of worker and a script that reads a checkpoint."""
+    workers = {f"{kind}_worker.py" for kind in ("logging", "retrying", "resource", "command")}
+    assert {example.name for example in EXAMPLES} >= {"sweep.py", "inspect_checkpoint.py"} | workers
 
 
 def test_readme_holds_the_two_set_up_commands() -> None:
@@ -168,13 +155,10 @@ def test_links_lead_to_headings_that_exist() -> None:
 
 
 def _anchors(page: Path) -> set[str]:
-    """Return the names of the headings of a page, as they stand in links, and those that are written there."""
+    """Return the names of the headings of a page, as they stand in links."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    plain = [re.sub(r"[^\w\s-]", "", title.lower()) for title in titles]
-    return {re.sub(r"\s", "-", title) for title in plain} | set(
-        re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)
-    )
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", title.lower())) for title in titles}
 
 
 def test_figures_of_the_readme_are_those_of_the_page_on_performance() -> None:

@@ -11,6 +11,7 @@ import pytest
 import thread_chunks
 
 FOLDER = Path(thread_chunks.__file__).parent
+DOCS = Path(__file__).parent.parent / "docs"
 TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.py"))}
 MODULES = [name for name in TREES if name != "__init__"]
 
@@ -283,8 +284,8 @@ def test_package_is_typed() -> None:
 
 def test_map_for_contributors_names_every_room() -> None:
     """Who wants to change something finds each module, and no other, in the map of docs/contributing.md."""
-    page = Path(__file__).parent.parent / "docs" / "contributing.md"
-    _, _, rest = page.read_text(encoding="utf-8").partition("\n## The map of rooms\n")
+    page = (DOCS / "contributing.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("\n## The map of rooms\n")
     table = "\n".join(line for line in rest.partition("\n## ")[0].splitlines() if line.startswith("| "))
     named = [name for name in re.findall(r"`(\w+)`", table) if name not in {"chunk", "Chunker"}]
     assert sorted(named) == sorted(TREES)
@@ -292,7 +293,7 @@ def test_map_for_contributors_names_every_room() -> None:
 
 def test_functions_that_the_chapter_on_actors_names_exist() -> None:
     """Each step of the life of a call, and of each death, is where docs/actors.md says."""
-    page = (Path(__file__).parent.parent / "docs" / "actors.md").read_text(encoding="utf-8")
+    page = (DOCS / "actors.md").read_text(encoding="utf-8")
     steps = re.findall(r"^\|[ \d]*\| `(\w+)\.py` \| `([\w.]+)` \|", page, re.MULTILINE)
     assert len(steps) > 20
     assert [step for step in steps if step[1] not in _functions(TREES[step[0]])] == []

@@ -69,17 +69,18 @@ class Canvas:
         colour: str = "ink",
         *,
         anchor: str = "middle",
-        size: float = 13,
+        size: float = 11.5,
         is_bold: bool = False,
         is_code: bool = False,
     ) -> None:
-        """Write one line of text."""
+        """Write text, its lines one below the other."""
         font = f' font-family="{CODE}"' if is_code else ""
         weight = ' font-weight="600"' if is_bold else ""
-        self._parts.append(
-            f'<text x="{at.x:g}" y="{at.y:g}" fill="{{{colour}}}" text-anchor="{anchor}" font-size="{size:g}"'
-            f"{font}{weight}>{_braced(escape(text))}</text>"
-        )
+        for number, line in enumerate(text.splitlines()):
+            self._parts.append(
+                f'<text x="{at.x:g}" y="{at.y + 14 * number:g}" fill="{{{colour}}}" text-anchor="{anchor}"'
+                f' font-size="{size:g}"{font}{weight}>{_braced(escape(line))}</text>'
+            )
 
     def box(
         self,

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from canvas import Canvas, Point
 
@@ -22,11 +22,17 @@ LEFT, RIGHT = 66.0, 508.0
 LANE = 24
 
 
+Call: TypeAlias = dict[str, Any]
+
+
 def timeline() -> Canvas:
     """Draw each call as a bar in the lane of its worker, in both runs."""
-    runs: list[dict[str, Any]] = json.loads((DOCS / "pictures" / "timeline.json").read_text(encoding="utf-8"))
-    width = (RIGHT - LEFT - 34) / sum(run["seconds"] for run in runs)
-    lanes = max(run["workers"] for run in runs)
+    text = (DOCS / "pictures" / "timeline.json").read_text(encoding="utf-8")
+    runs: list[list[Call]] = json.loads(text)
+    lost = {call["index"] for call in runs[0] if not call["saved"]}
+    lengths = [max(call["end"] for call in run) for run in runs]
+    width = (RIGHT - LEFT - 34) / sum(lengths)
+    lanes = 1 + max(call["worker"] for run in runs for call in run)
     bottom = 44 + lanes * LANE
     picture = Canvas(
         "A run on two workers is killed; the calls that were running are lost, and the next run computes these and what"
@@ -35,40 +41,31 @@ def timeline() -> Canvas:
         bottom + 62,
     )
     for lane in range(lanes):
-        picture.words(
-            Point(8, 44 + lane * LANE + 15), f"worker {lane + 1}", "soft", anchor="start", size=11.5
-        )
+        picture.words(Point(8, 44 + lane * LANE + 15), f"worker {lane + 1}", "soft", anchor="start")
     left = LEFT
-    for number, run in enumerate(runs):
-        right = left + run["seconds"] * width
-        picture.words(
-            Point(left, 32),
-            ["first run", "the same call again"][number],
-            anchor="start",
-            size=12,
-            is_bold=True,
-        )
+    for title, run, length in zip(["first run", "the same call again"], runs, lengths, strict=True):
+        right = left + length * width
+        picture.words(Point(left, 32), title, anchor="start", size=12, is_bold=True)
         picture.line(Point(left, bottom + 4), Point(right, bottom + 4))
-        _run(picture, run, left, width)
-        if number == 0:
-            picture.line(Point(right + 4, 24), Point(right + 4, bottom + 8), "lost")
-            picture.words(Point(right + 4, bottom + 24), "kill -9", "lost", size=11.5, is_code=True)
+        for call in run:
+            _call(picture, call, left, width, "ours" if call["index"] in lost else "saved")
         left = right + 34
+    end = LEFT + lengths[0] * width + 4
+    picture.line(Point(end, 24), Point(end, bottom + 8), "lost")
+    picture.words(Point(end, bottom + 24), "kill -9", "lost", is_code=True)
     _legend_of_run(picture, bottom + 50)
     return picture
 
 
-def _run(picture: Canvas, run: dict[str, Any], left: float, width: float) -> None:
-    for call in run["calls"]:
-        corner = Point(left + call["start"] * width, 44 + call["worker"] * LANE + 2)
-        size = Point(max(call["end"] - call["start"], 0.01) * width - 1, LANE - 6)
-        is_again = call["again"]
-        if call["saved"]:
-            picture.box(
-                corner, size, fill="ours" if is_again else "saved", edge="ours" if is_again else "saved"
-            )
-        else:
-            picture.box(corner, size, fill="none", edge="lost", is_dashed=True)
+def _call(picture: Canvas, call: Call, left: float, width: float, colour: str) -> None:
+    corner = Point(left + call["start"] * width, 44 + call["worker"] * LANE + 2)
+    size = Point(max(call["end"] - call["start"], 0.01) * width - 1, LANE - 6)
+    _bar(picture, corner, size, colour if call["saved"] else "lost")
+
+
+def _bar(picture: Canvas, corner: Point, size: Point, colour: str) -> None:
+    is_lost = colour == "lost"
+    picture.box(corner, size, fill="none" if is_lost else colour, edge=colour, is_dashed=is_lost)
 
 
 def _legend_of_run(picture: Canvas, y: float) -> None:
@@ -78,14 +75,8 @@ def _legend_of_run(picture: Canvas, y: float) -> None:
         ("ours", "the same calls, run again", LEFT + 216),
     ]
     for colour, text, x in kinds:
-        picture.box(
-            Point(x, y - 9),
-            Point(16, 10),
-            fill="none" if colour == "lost" else colour,
-            edge=colour,
-            is_dashed=colour == "lost",
-        )
-        picture.words(Point(x + 21, y), text, "soft", anchor="start", size=11.5)
+        _bar(picture, Point(x, y - 9), Point(16, 10), colour)
+        picture.words(Point(x + 21, y), text, "soft", anchor="start")
 
 
 # --- speeds ------------------------------------------------------------------------------------------
@@ -123,7 +114,7 @@ class Timed(NamedTuple):
     seconds: dict[str, float]
 
 
-def table_of_speeds() -> Iterator[Timed]:
+def _table_of_speeds() -> Iterator[Timed]:
     """Read the table from the page."""
     for line in (DOCS / "performance.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -145,7 +136,7 @@ def _seconds(text: str) -> float:
 
 def speeds() -> Canvas:
     """Draw the table of speeds: a line for each task, a mark for each contender, seconds across."""
-    rows = list(table_of_speeds())
+    rows = list(_table_of_speeds())
     picture = Canvas(
         "Seconds of each library for eight tasks, as in the table of the page on performance", 520, 0
     )
@@ -159,16 +150,14 @@ def speeds() -> Canvas:
     for tick in (0.01, 0.1, 1, 10):
         picture.line(Point(across(tick), top - 14), Point(across(tick), picture.height - 24), is_dashed=True)
         anchor = {0.01: "start", 10: "end"}.get(tick, "middle")
-        picture.words(
-            Point(across(tick), picture.height - 8), f"{tick:g} s", "soft", anchor=anchor, size=11.5
-        )
+        picture.words(Point(across(tick), picture.height - 8), f"{tick:g} s", "soft", anchor=anchor)
     for number, (name, (colour, shape)) in enumerate(MARKS.items()):
         place = Point(20 + number % 3 * 170, 16 + number // 3 * 20)
         picture.dot(place, colour, shape)
-        picture.words(Point(place.x + 10, place.y + 4), name, colour, anchor="start", size=11.5)
+        picture.words(Point(place.x + 10, place.y + 4), name, colour, anchor="start")
     for number, row in enumerate(rows):
         y = top + step * number
-        picture.words(Point(left, y), row.label, anchor="start", size=11.5)
+        picture.words(Point(left, y), row.label, anchor="start")
         picture.line(Point(left, y + 13), Point(right, y + 13))
         for name, seconds in reversed(row.seconds.items()):
             picture.dot(
@@ -197,13 +186,11 @@ def growth() -> Canvas:
     for power in range(-3, 2):
         picture.line(place(1e2, 10.0**power), place(1e6, 10.0**power), is_dashed=True)
         at = place(1e2, 10.0**power)
-        picture.words(Point(at.x - 6, at.y + 4), f"{10.0**power:g} s", "soft", anchor="end", size=11.5)
+        picture.words(Point(at.x - 6, at.y + 4), f"{10.0**power:g} s", "soft", anchor="end")
     for power in range(2, 7):
         anchor = "end" if power == 6 else "middle"
-        picture.words(
-            Point(place(10**power, 1).x, bottom + 18), f"{10**power:,}", "soft", anchor=anchor, size=11.5
-        )
-    picture.words(Point((left + right) / 2, bottom + 34), "trivial calls", "soft", size=11.5)
+        picture.words(Point(place(10**power, 1).x, bottom + 18), f"{10**power:,}", "soft", anchor=anchor)
+    picture.words(Point((left + right) / 2, bottom + 34), "trivial calls", "soft")
     for number, (colour, label) in enumerate(GROWTH.items()):
         points = [place(calls, seconds[number]) for calls, seconds in rows]
         picture.curve(points, colour)

@@ -34,15 +34,12 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         log = Path(folder, "log")
         runs = [measured(folder, log, is_killed=is_killed) for is_killed in (True, False)]
-    begun = {call["index"] for call in runs[0]["calls"] if not call["saved"]}
-    for call in runs[1]["calls"]:
-        call["again"] = call["index"] in begun
     text = json.dumps(runs, indent=1)
     (Path(__file__).parent / "timeline.json").write_text(text + "\n", encoding="utf-8")
 
 
-def measured(folder: str, log: Path, *, is_killed: bool) -> dict[str, Any]:
-    """Make the run once; kill it if that is wanted."""
+def measured(folder: str, log: Path, *, is_killed: bool) -> list[dict[str, Any]]:
+    """Make the run once, kill it if that is wanted, and return its calls."""
     log.unlink(missing_ok=True)
     script = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=folder)  # noqa: S603 - it is our own
     if is_killed:
@@ -67,10 +64,9 @@ def measured(folder: str, log: Path, *, is_killed: bool) -> dict[str, Any]:
                 "start": round(float(start) - first, 3),
                 "end": round(stop - first, 3),
                 "saved": seconds is not None,
-                "again": False,
             }
         )
-    return {"workers": len(lanes), "seconds": max(call["end"] for call in calls), "calls": calls}
+    return calls
 
 
 if __name__ == "__main__":
