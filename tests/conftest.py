@@ -9,6 +9,7 @@ import compileall
 import contextlib
 import faulthandler
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -244,6 +245,15 @@ def beginning(stride: int) -> int:
     start = secrets.randbelow(stride)
     print(f"one of {stride} places, beginning at {start}")  # noqa: T201
     return start
+
+
+# --- engines of others ---------------------------------------------------------------------
+
+
+def engines(code: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a test that runs some code: `engines`, if it needs one of them."""
+    needs = re.search(r"\b(from|import) (dask|distributed|executorlib|mpi4py|ray)\b|\bRayWorker\b", code)
+    return [pytest.mark.engines] if needs else []
 
 
 # --- fixtures ---------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from thread_chunks import (
 )
 
 pytestmark = [
+    pytest.mark.engines,
     pytest.mark.usefixtures("_quiet", "_tidy"),
     # Dask's own, when connections break.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -22,16 +22,15 @@ from thread_chunks import (
     chunk,
 )
 
-executorlib = pytest.importorskip("executorlib")
-serialize = pytest.importorskip("executorlib.standalone.serialize")
-
-pytestmark = pytest.mark.usefixtures("_quiet", "_tidy", "_by_value")
+pytestmark = [pytest.mark.engines, pytest.mark.usefixtures("_quiet", "_tidy", "_by_value")]
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "on_slurm.py"
 
 
 def maker(*, block: bool = True, workers: int = 2) -> Callable[[], Executor]:
     """Return what makes an executor whose processes stay, or are started for each call."""
+    import executorlib  # noqa: PLC0415 - it may be missing where these tests are not run
+
     return functools.partial(
         executorlib.SingleNodeExecutor, max_workers=workers, block_allocation=block, hostname_localhost=True
     )
@@ -177,11 +176,14 @@ def test_no_two_attempts_are_equal_to_an_engine_that_keeps_what_it_ran(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a cache executorlib takes equal calls for one, and would give the failure of the first attempt again."""
+    import executorlib  # noqa: PLC0415 - as above
+    from executorlib.standalone.serialize import serialize_funct  # noqa: PLC0415
+
     keys: list[str] = []
     submit = executorlib.SingleNodeExecutor.submit
 
     def noticed(self: Executor, fn: Callable[..., object], /, *args: object) -> object:
-        keys.append(serialize.serialize_funct(fn, list(args))[0])
+        keys.append(serialize_funct(fn, list(args))[0])
         return submit(self, fn, *args)
 
     monkeypatch.setattr(executorlib.SingleNodeExecutor, "submit", noticed)

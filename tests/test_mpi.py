@@ -13,7 +13,7 @@ from conftest import Programs, noted, wait_until
 
 from thread_chunks import Checkpoint
 
-pytest.importorskip("mpi4py")
+pytestmark = pytest.mark.engines
 
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",  # tests in a container are run by root
@@ -61,8 +61,7 @@ def mpiexec() -> str:
     """Find what starts MPI jobs: the one of the environment, as its library is the one that mpi4py finds."""
     folders = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     found = shutil.which("mpiexec", path=folders)
-    if found is None:
-        pytest.skip("there is no mpiexec: install openmpi")
+    assert found, "there is no mpiexec: install the extra test-engines"
     return found
 
 

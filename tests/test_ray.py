@@ -30,7 +30,7 @@ from thread_chunks import (
     config,
 )
 
-pytestmark = pytest.mark.usefixtures("_quiet", "_tidy", "shared_ray")
+pytestmark = [pytest.mark.engines, pytest.mark.usefixtures("_quiet", "_tidy", "shared_ray")]
 
 
 @pytest.fixture(scope="module")
