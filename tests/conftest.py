@@ -35,6 +35,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 TEST_SECONDS = 90
 PROGRAM_SECONDS = 40.0
+SHARED = r"/dev/shm/.*"  # noqa: S108 - nothing is put there
 
 # Helpers used inside a call travel by value: its child need not import this file, and pytest with it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -117,6 +118,15 @@ def members(session: int) -> set[int]:
 def is_living(wanted: int) -> bool:
     """Tell whether a process lives; a zombie does not."""
     return any(pid == wanted for pid, _, _ in _process_table())
+
+
+def shared_memory(*pids: int) -> set[str]:
+    """Return the shared memory and semaphores that processes have mapped, where Linux says so, by their names."""
+    mapped = set[str]()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            mapped.update(re.findall(SHARED, Path(f"/proc/{pid}/maps").read_text()))
+    return mapped
 
 
 class Programs:

@@ -152,6 +152,12 @@ def test_child_imports_only_its_own_rooms_and_nothing_slow() -> None:
     }  # fmt: skip
 
 
+def test_nothing_of_ours_makes_shared_memory() -> None:
+    """What the system keeps when its maker is killed is not made at all."""
+    for name, tree in TREES.items():
+        assert not others(tree) & {"mmap", "_multiprocessing", "_posixshmem"}, name
+
+
 def test_ground_floor_imports_nothing_slow() -> None:
     """Errors and numbers need nothing but the standard library, and the protocol no more than pykka."""
     for name in ("errors", "config"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pykka
 import pytest
-from conftest import Programs, children, wait_for, wait_until
+from conftest import Programs, children, shared_memory, wait_for, wait_until
 
 from thread_chunks import Checkpoint, CheckpointError, Chunker, ProcessWorker, ThreadWorker, chunk
 
@@ -34,7 +34,7 @@ def _state(folder: Path) -> dict[str, Any]:
         "children": children(),
         "actors": set(pykka.ActorRegistry.get_all()),
         "descriptors": _descriptors(),
-        "shared memory": set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set(),  # noqa: S108
+        "shared memory": shared_memory(os.getpid()),
         "files": {file.name for file in folder.iterdir()} - {"c.pkl"},
     }
 

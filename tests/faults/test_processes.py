@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Programs, children, is_living, members, note, noted, wait_for, wait_until
+from conftest import Programs, children, is_living, members, note, noted, shared_memory, wait_for, wait_until
 
 from thread_chunks import (
     Checkpoint,
@@ -25,12 +25,6 @@ from thread_chunks import (
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
 SECONDS = 3.0  # the contract says one; the rest is for a busy machine
-
-
-def _shared_memory() -> set[str]:
-    """Return what is in shared memory, but for what names another library as its owner: tests run beside us."""
-    names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else []  # noqa: S108 - that is the place
-    return {name for name in names if "loky" not in name and "joblib" not in name}
 
 
 # --- chunk() inside of chunk() ----------------------------------------------------------------------
@@ -132,7 +126,6 @@ DEEDS = {
 @pytest.mark.parametrize("deed", DEEDS)
 def test_run_is_not_concerned_when_f(deed: str, programs: Programs) -> None:
     """Whatever f does to its own process, all calls return, all are saved, and nothing of it reaches the script."""
-    before = _shared_memory()
     program = f"""
         import os, signal, sys, threading, time
         from thread_chunks import *
@@ -147,13 +140,13 @@ def test_run_is_not_concerned_when_f(deed: str, programs: Programs) -> None:
         assert Checkpoint.load("c.pkl").output == list(range(6))
         assert state == (os.getcwd(), dict(os.environ), [signal.getsignal(n) for n in signal.valid_signals()])
         assert "c.pkl" in os.listdir()
+        assert not os.path.exists("/proc/self/maps") or "/dev/shm/" not in open("/proc/self/maps").read()
         with open("done", "w") as file:
             file.write("done")
     """
     done = programs.run(program, flags=())
     assert (programs.folder / "done").exists()
     assert not [name for name in os.listdir(programs.folder) if name.endswith((".tmp", ".lock", ".bak"))]
-    assert _shared_memory() <= before
     if deed == "prints a lot":
         assert sorted(done.stdout.split()) == sorted(
             6 * ["out", *map(str, range(20_000))] + 6 * 19_999 * ["out"]
@@ -255,32 +248,30 @@ NEST = """
 
 def test_idle_children_end_when_their_parent_is_killed(programs: Programs) -> None:
     """kill -9 of a script whose Chunker waits: its children are gone, the file is whole, nothing is left anywhere."""
-    before = _shared_memory()
     process = programs.start(IDLERS)
     wait_for(programs.folder / "ready")
     assert len(members(process.pid)) == 4
+    assert not shared_memory(*members(process.pid))
     process.kill()
     process.wait()
     programs.expect_gone(process, SECONDS)
     assert Checkpoint.load(programs.folder / "c.pkl").output == [0, 1, 2]
     assert not [name for name in os.listdir(programs.folder) if name.endswith((".tmp", ".lock"))]
-    assert _shared_memory() <= before
 
 
 def test_children_of_children_end_when_the_parent_is_killed(programs: Programs) -> None:
     """kill -9 of a script whose calls call chunk(): the children of its children are gone too, whatever they do."""
-    before = _shared_memory()
     process = programs.start(NEST)
     for how in ("sleeping", "busy", "in C"):
         for number in range(2):
             wait_for(programs.folder / f"started {how} {number}")
     assert len(members(process.pid)) == 1 + 3 + 6
+    assert not shared_memory(*members(process.pid))
     process.kill()
     process.wait()
     programs.expect_gone(process, SECONDS)
     for name in ("c", "sleeping", "busy", "in C"):
         assert not any(Checkpoint.load(programs.folder / f"{name}.pkl").completed)
-    assert _shared_memory() <= before
 
 
 def test_children_of_a_child_end_when_it_is_killed(folder: Path) -> None:
