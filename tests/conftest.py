@@ -35,6 +35,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 TEST_SECONDS = 90
 PROGRAM_SECONDS = 40.0
+STRICT = (
+    *("-W", "error"),
+    # Of packages of others, whose own business it is; a flag that names modules would import re in each child.
+    *("-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"),
+    *("-W", "ignore::FutureWarning"),
+)
+"""Has a program take warnings for errors."""
 SHARED = r"/dev/shm/.*"  # noqa: S108 - nothing is put there
 
 # Helpers used inside a call travel by value: its child need not import this file, and pytest with it.
@@ -158,7 +165,7 @@ class Programs:
         self,
         source: str | None,
         *arguments: object,
-        flags: Sequence[str] = ("-W", "error"),
+        flags: Sequence[str] = STRICT,
         env: dict[str, str] | None = None,
         stdin: str | None = None,
         cwd: Path | None = None,
@@ -199,7 +206,7 @@ class Programs:
         self,
         source: str | None,
         *arguments: object,
-        flags: Sequence[str] = ("-W", "error"),
+        flags: Sequence[str] = STRICT,
         env: dict[str, str] | None = None,
         stdin: str | None = None,
         cwd: Path | None = None,

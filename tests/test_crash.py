@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import Programs, children, members, note, noted, wait_for, wait_until
+from conftest import STRICT, Programs, children, members, note, noted, wait_for, wait_until
 from test_format import parsed
 
 from thread_chunks import Checkpoint, CheckpointDamagedWarning, chunk
@@ -235,7 +235,7 @@ def test_run_of_thousands_of_short_calls_resumes_when_it_was_killed_in_the_middl
     assert all(checkpoint.output[index] == 3 * index for index in saved)
     if len(saved) in range(500, 6000):
         assert any(isinstance(record, Group) for record in parsed(path.read_bytes()).records)
-    programs.run(SHORT, 0, flags=("-W", "error", "-W", "ignore:.*torn tail"))
+    programs.run(SHORT, 0, flags=(*STRICT, "-W", "ignore:.*torn tail"))
     ran = sorted(map(int, noted(programs.folder / "ran")))
     assert ran == sorted(set(range(6000)) - saved)
     assert Checkpoint.load(path).output == [3 * n for n in range(6000)]

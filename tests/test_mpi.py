@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Programs, noted, wait_until
+from conftest import STRICT, Programs, noted, wait_until
 
 from thread_chunks import Checkpoint
 
@@ -67,7 +67,7 @@ def mpiexec() -> str:
 
 def start(programs: Programs, mpiexec: str, script: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Start a script on three ranks."""
-    job = [mpiexec, "-n", "3", sys.executable, "-W", "error", "-m", "mpi4py.futures", script, *arguments]
+    job = [mpiexec, "-n", "3", sys.executable, *STRICT, "-m", "mpi4py.futures", script, *arguments]
     return programs.start(None, "-c", REPLACE, *job, env=ENVIRONMENT)
 
 

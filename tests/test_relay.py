@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import is_living, wait_until
+from conftest import STRICT, is_living, wait_until
 
 from thread_chunks import config
 from thread_chunks._relay import Relay
@@ -64,7 +64,7 @@ class Terminal:
         termios.tcsetwinsize(end, (24, COLUMNS))
         out = end if redirect is None else os.open(folder / redirect, os.O_WRONLY | os.O_CREAT)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", path], cwd=folder, stdin=end, stdout=out, stderr=end,
+            [sys.executable, *STRICT, path], cwd=folder, stdin=end, stdout=out, stderr=end,
             start_new_session=True,
         )  # fmt: skip
         for number in {end, out}:
