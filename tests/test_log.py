@@ -724,7 +724,7 @@ def test_log_is_free_when_its_holder_was_killed_and_a_forked_child_lives(
     with pytest.raises(CheckpointLockedError, match=f"process {process.pid}"):
         Log(path)
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(100)
     assert indices(path) == []
     assert members(process.pid)
 

@@ -218,7 +218,7 @@ def travelled(*messages: Any) -> list[Any]:
         sender = threading.Thread(target=lambda: [_wire.send(one, message) for message in messages])
         sender.start()
         received = [_wire.receive(other) for _ in messages]
-        sender.join(20)
+        sender.join(100)
     return received
 
 

@@ -119,16 +119,16 @@ def test_process_worker_leaves_no_child_when_it_is_dropped() -> None:
     worker.run("label", 1)
     assert len(children() - before) == 1
     del worker
-    wait_until(lambda: children() <= before, 5, "the end of the child")
+    wait_until(lambda: children() <= before, what="the end of the child")
 
 
 @every_kind
 def test_worker_answers_a_proxy(kind: type[Worker]) -> None:
     """A started worker can be used through pykka's own proxy, as any actor."""
     proxy = kind.start(double).proxy()
-    assert proxy.run("label", 4).get(timeout=20) == ("label", 8)
-    proxy.set_func(triple).get(timeout=20)
-    assert proxy.run("label", 4).get(timeout=20) == ("label", 12)
+    assert proxy.run("label", 4).get(timeout=100) == ("label", 8)
+    proxy.set_func(triple).get(timeout=100)
+    assert proxy.run("label", 4).get(timeout=100) == ("label", 12)
 
 
 # --- in a run ----------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_worker_does_not_hold_up_calls_behind_a_long_one(kind: type[Worker], tmp
 
     def one_long(index: int) -> int:
         if index == 500:
-            wait_for(tmp_path / "501", 5)
+            wait_for(tmp_path / "501")
         if index == 501:
             note(tmp_path / "501", "ended")
         return index
