@@ -25,7 +25,8 @@ from thread_chunks import (
     _wire,
     config,
 )
-from thread_chunks._child_process import THREAD_VARIABLES, ChildProcess, UnreadableError
+from thread_chunks._child_process import ChildProcess, UnreadableError
+from thread_chunks._interpreter import THREAD_VARIABLES
 from thread_chunks._not_started import NotStartedError
 from thread_chunks._parameters import read_calls
 from thread_chunks.messages import NOT_PICKLED, FailedCall, Outcome, Results
@@ -844,7 +845,7 @@ def test_stop_leaves_no_process_and_no_descriptor(state: str) -> None:
     assert not child.is_alive
     assert child._sock.fileno() == -1
     code = 0 if state in {"used", "stopped twice"} else -9  # a new one has nothing to end by itself
-    assert child._process.returncode == code
+    assert child._process.code == code
 
 
 def test_stop_kills_a_child_that_is_busy() -> None:
@@ -860,7 +861,7 @@ def test_stop_kills_a_child_that_is_busy() -> None:
     outcomes, *_ = next(arriving(child, [0], [1]))
     assert places(outcomes) == [0]
     child.stop(0.05)
-    assert child._process.returncode == -9
+    assert child._process.code == -9
 
 
 def test_stop_kills_a_child_that_was_stopped_by_a_signal() -> None:
@@ -869,7 +870,7 @@ def test_stop_kills_a_child_that_was_stopped_by_a_signal() -> None:
     assert outputs(child, lambda x: x, [1]) == [1]
     os.kill(pid(child), signal.SIGSTOP)
     child.stop(0.05)
-    assert child._process.returncode == -9
+    assert child._process.code == -9
 
 
 PARENT = """

@@ -17,7 +17,7 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
-    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace", "_script", "_inside", "_halt"},
+    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace", "_script", "_inside", "_halt", "_interpreter"},
     {"errors", "config", "messages", "_outcome", "_outbox"},
     {
         "_parameters",
@@ -31,7 +31,7 @@ FLOORS = [
         "_actor",
         "_reader",
     },
-    {"_bytecode", "_difference", "_time_limit", "_format", "_sections", "_relay", "_trace"},
+    {"_process", "_bytecode", "_difference", "_time_limit", "_format", "_sections", "_relay", "_trace"},
     {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},

@@ -107,7 +107,7 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
     # beside the message where an engine can do that, and inside of it where not.
     buffers = [np.array(view, np.uint8) for view in views]
     started = time.time() - (time.perf_counter() - start)
-    columns = _wire.single(index, seconds, main, buffers)
+    columns = _wire.sent(index, seconds, main, buffers)
     return "results", columns, (started, slot, 0), main, buffers
 
 

@@ -208,9 +208,30 @@ def shown(value: Any) -> str:
     shorten.maxstring = shorten.maxother = limit
     try:
         text = " ".join(shorten.repr(value).split())
-    except Exception:  # noqa: BLE001 - the user's __repr__ may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's __repr__ may do anything, and exit
         text = f"a {type(value).__qualname__}"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def name_of(func: Any) -> str:
+    """Return a function's name with its module, to be shown.
+
+    Parameters
+    ----------
+    func
+        Anything that can be called.
+
+    Returns
+    -------
+    str
+        Such as ``numpy.sin``.
+    """
+    module, name = (getattr(func, each, None) for each in ("__module__", "__qualname__"))
+    if not isinstance(name, str):
+        return shown(func)
+    return f"{module}.{name}" if isinstance(module, str) and module not in {"builtins", "__main__"} else name
 
 
 def last_line(text: str) -> str:
