@@ -159,7 +159,7 @@ class Log:
         """
         if not self._is_trusted or not self._is_at_path():
             self._rewrite()  # fsync failed before, or someone deleted the file
-        pieces = record_pieces(records, self._salt)
+        pieces = record_pieces(records, self._salt, self.end)
         try:
             if self.size != self.end:
                 self._cut_tail()
@@ -248,7 +248,7 @@ class Log:
             os.fchmod(descriptor, mode)  # the umask took away from it
             pieces = [header_bytes(salt, fingerprint, head, about), head]
             end = _write(descriptor, pieces)
-            end += _write(descriptor, record_pieces(records, salt))
+            end += _write(descriptor, record_pieces(records, salt, end))
             os.fsync(descriptor)
             backup = self._set_aside() if keep_old else None
             os.replace(temporary, self.path)

@@ -183,7 +183,7 @@ def test_run_unpickles_nothing_when_a_file_only_nearly_begins_as_an_old_one(
 
 def _trapped_record(path: Path, trace: Path, index: int, salt: bytes | None = None) -> bytes:
     record = Record(RESULT, index, 0.0, 0, pickle.dumps(Trap(trace)))
-    return b"".join(_records.record_pieces([record], salt or header_of(path).salt))
+    return b"".join(_records.record_pieces([record], salt or header_of(path).salt, path.stat().st_size))
 
 
 RECORDS: dict[str, Callable[[Path, Path], bytes]] = {
