@@ -239,6 +239,11 @@ def _header_crc(*fields: Any) -> int:
     return zlib.crc32(_HEADER.pack(MAGIC, version, spare, 0, *rest, 0)[:-4])
 
 
+def salt_of(start: bytes) -> bytes:
+    """Return the salt of a file that begins so, as far as it is there."""
+    return start[HOLDER_OFFSET + 4 : HOLDER_OFFSET + 20]
+
+
 def header_bytes(salt: bytes, fingerprint: bytes, head: bytes, about: About) -> bytes:
     name = about.name.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").encode()
     fields = (salt, fingerprint, len(head), zlib.crc32(head), about.calls, about.folded, name)
