@@ -1,12 +1,15 @@
 """A checkpoint as a table: one row for each call, its columns named as the function names them."""
 
 import ast
+import csv
 import functools
 import importlib.util
 import math
 import operator
 import sys
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,10 @@ import pandas as pd
 import pytest
 from conftest import Programs
 from test_compatibility import old_file
+from test_literal import Proxy
 
 from thread_chunks import Checkpoint, ThreadWorker, chunk, config
+from thread_chunks._literal import written
 from thread_chunks._parameters import names_of
 from thread_chunks._table import export
 
@@ -195,6 +200,12 @@ def test_what_is_known_of_each_call_is_in_its_row(path: Path) -> None:
         ([np.arange(3), np.arange(3)], "object"),
         ([np.ones((2, 2)), np.ones((2, 2))], "object"),
         ([{"a": 1}, (1, 2)], "object"),
+        ([2**60 + 1, 0.5], "object"),
+        ([2**60 + 1, 1j], "object"),
+        ([np.longdouble(1) / 3, np.longdouble(2)], "object"),
+        ([np.datetime64("1970-01-01T00:00:00.000000000001"), np.datetime64(9, "ps")], "object"),
+        ([np.timedelta64(5, "Y"), np.timedelta64(5, "Y")], "object"),
+        ([np.array(3.0), np.array(4.0)], "object"),
     ],
     ids=str,
 )
@@ -238,7 +249,9 @@ def test_exported_text_can_be_read_again(path: Path, folder: Path) -> None:
     """In CSV, numbers are exact, and objects are texts that Python reads again: large arrays are not cut short."""
     outputs = [np.arange(5000) / 7, {"a": [1, None]}, (1, 'x,\n"y"'), "plain", np.float64(0.1)]
     table(lambda place, data: outputs[place], [[place, [place]] for place in range(5)], path)
-    assert export(str(path), str(folder / "c.csv")) == []
+    (note,) = export(str(path), str(folder / "c.csv"))
+    assert "column 'output' has cells of up to " in note
+    assert "the longest of call 0: " in note
     frame = pd.read_csv(folder / "c.csv", index_col="call", dtype={"seconds": str})
     assert list(frame.columns) == ["place", "data", *KNOWN]
     assert ast.literal_eval(frame.loc[0, "output"]) == outputs[0].tolist()  # type: ignore[attr-defined]
@@ -251,6 +264,59 @@ def test_exported_text_can_be_read_again(path: Path, folder: Path) -> None:
     assert frame["data"].map(ast.literal_eval).tolist() == [[0], [1], [2], [3], [4]]
     assert frame["seconds"].map(float).tolist() == Checkpoint.load(path).seconds
     assert pd.to_datetime(frame["started"]).notna().all()
+
+
+OUTPUTS: dict[str, list[Any]] = {
+    "complex numbers": [1 + 2j, np.complex64(3j)],
+    "complex numbers and a gap": [1j, None],
+    "long doubles": [np.longdouble(1) / 3, np.longdouble(2) / 3],
+    "whole numbers that no float holds": [2**60 + 1, 0.5],
+    "more digits than Python writes": [10**5000 + 1, 1],
+    "decimals": [Decimal("0.1"), Fraction(1, 3)],
+    "times": [np.datetime64("2024-01-01T00:00:00.000000001"), np.timedelta64(5, "ns")],
+    "spans of years": [np.timedelta64(5, "Y"), np.timedelta64(6, "Y")],
+    "times far away": [np.datetime64("9999999-01-01"), np.datetime64("-99-01-01")],
+    "beyond the numbers": [math.inf, "a"],
+    "bytes": [b"a\xff", b""],
+    "frames": [pd.DataFrame({"a": range(1000)}), pd.Series(range(1000))],
+    "texts that no file holds": ["\ud800", ["\ud800"]],
+    "proxies": [Proxy(), [Proxy()]],
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_every_value_is_written_whole(kind: str, path: Path, folder: Path) -> None:
+    """No kind of value ends an export, or loses a digit or its unit: each cell is the text of its value."""
+    outputs = OUTPUTS[kind]
+    table(lambda place: OUTPUTS[kind][place], [[0], [1]], path)
+    assert export(str(path), str(folder / "c.csv")) == []
+    with open(folder / "c.csv", encoding="utf-8", newline="") as file:
+        cells = [row["output"] for row in csv.DictReader(file)]
+    for cell, value in zip(cells, outputs, strict=True):
+        assert cell == expected_cell(value)
+    if importlib.util.find_spec("pyarrow"):
+        export(str(path), str(folder / "c.parquet"))
+
+
+def expected_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return str(value)
+    return "inf" if value is math.inf else written(value).text
+
+
+def test_what_no_text_holds_is_said(path: Path, folder: Path) -> None:
+    """An object that only describes itself is written so, and a line says which column, which call, and what to do."""
+    table(lambda place: [1, object()][place], [[0], [1]], path)
+    (note,) = export(str(path), str(folder / "c.csv"))
+    assert (
+        "column 'output' has values that no text holds whole, in 1 of 2 calls, the first of them call 1"
+        in note
+    )
+    assert "Checkpoint.load(FILE).to_frame()" in note
 
 
 def test_export_that_fails_leaves_the_old_table(

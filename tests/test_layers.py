@@ -17,7 +17,19 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
-    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace", "_script", "_inside", "_halt", "_interpreter"},
+    {
+        "_late",
+        "_wire",
+        "_code",
+        "_cpus",
+        "_garbage",
+        "_pace",
+        "_script",
+        "_inside",
+        "_halt",
+        "_interpreter",
+        "_literal",
+    },
     {"errors", "config", "messages", "_outcome", "_outbox"},
     {
         "_parameters",

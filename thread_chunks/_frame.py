@@ -64,18 +64,41 @@ def _free(name: str, taken: dict[str, Any]) -> str:
 
 def _column(pandas: Any, values: Sequence[Any]) -> Any:
     """Make a column; what is missing does not turn whole numbers into others, nor objects into texts."""
-    cells = np.empty(len(values), object)
-    for place, value in enumerate(values):
-        cells[place] = value  # one by one: NumPy would take lists of lists apart
+    cells = np.fromiter(values, object, len(values))  # as they are: no list is taken apart, and no unit off
     column = pandas.Series(cells, dtype=object)
-    if not any(value is None for value in values):
-        return column.infer_objects()
-    dtype = _WITH_GAPS.get(pandas.api.types.infer_dtype(cells, skipna=True))
+    if not _is_exact(values):
+        return column
     try:
+        if not any(value is None for value in values):
+            return column.infer_objects()
+        dtype = _WITH_GAPS.get(pandas.api.types.infer_dtype(cells, skipna=True))
         return column if dtype is None else column.astype(dtype)
-    except (OverflowError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - pandas asks the user's objects, which may answer anything
         return column
 
+
+def _is_exact(values: Sequence[Any]) -> bool:
+    """Tell whether a column of plain numbers would hold these as they are."""
+    kinds = set(map(type, values))
+    if any(issubclass(kind, (np.longdouble, np.clongdouble, np.ndarray)) for kind in kinds):
+        return False
+    if any(issubclass(kind, (np.datetime64, np.timedelta64)) for kind in kinds):
+        return all(_is_nanoseconds(value) for value in values if issubclass(type(value), np.generic))
+    if any(issubclass(kind, (float, complex, np.inexact)) for kind in kinds):
+        return not any(
+            issubclass(type(value), (int, np.integer)) and abs(int(value)) > _WHOLE for value in values
+        )
+    return True
+
+
+def _is_nanoseconds(value: Any) -> bool:
+    """Tell whether a time is a whole number of nanoseconds: years and months of no date are none."""
+    units = {"W", "D", "h", "m", "s", "ms", "us", "ns"} | ({"Y", "M"} if value.dtype.kind == "M" else set())
+    return value.dtype.kind not in "mM" or np.datetime_data(value.dtype)[0] in units
+
+
+_WHOLE = 2**53
+"""Up to it a float holds every whole number."""
 
 _WITH_GAPS = {
     "integer": "Int64",
