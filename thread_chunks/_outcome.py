@@ -25,7 +25,7 @@ else:  # the same without what a child does not need
 FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-def run_call(func: Callable[..., Any], row: Any) -> Ran:
+def run_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ran:
     """Run one call; whatever comes out of it, an exit included, becomes an outcome of plain data.
 
     That is the start and the seconds it took, beside its pickle if that is small, ``("large", pickle,
@@ -33,7 +33,7 @@ def run_call(func: Callable[..., Any], row: Any) -> Ran:
     """
     start = time.perf_counter()
     try:
-        result = func(**row) if type(row) is dict else func(*row)
+        result = func(*args, **kwargs) if kwargs else func(*args)
     except BaseException as error:
         return start, time.perf_counter() - start, ("failed", packed(error))
     seconds = time.perf_counter() - start
