@@ -83,6 +83,31 @@ def started(
     return thread, ended
 
 
+# --- arguments -----------------------------------------------------------------------------
+
+
+def given(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+class Adding(ExecutorWorker):
+    """Adds a keyword argument to each call."""
+
+    def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return super().execute(func, *args, added=10, **kwargs)
+
+
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, loky.ProcessPoolExecutor])
+def test_both_kinds_of_arguments_reach_a_call_on_an_executor(make: Callable[..., Executor]) -> None:
+    """A call has positional and keyword arguments at once, and rows of either kind arrive as they are."""
+    rows: list[Any] = [[1], {"x": 2}, (3, "four"), []]
+    wanted = [((1,), {}), ((), {"x": 2}), ((3, "four"), {}), ((), {})]
+    with make(1) as executor:
+        assert chunk(given, rows, worker=ExecutorWorker.on(executor)) == wanted
+        added = chunk(given, rows, worker=Adding.on(executor))
+        assert added == [(args, {"added": 10, **kwargs}) for args, kwargs in wanted]
+
+
 # --- how many at once --------------------------------------------------------------------
 
 

@@ -57,6 +57,20 @@ def triple(x: Any) -> Any:
 # --- a run ---------------------------------------------------------------------------------
 
 
+def test_both_kinds_of_arguments_reach_a_call_on_ray() -> None:
+    """A call has positional and keyword arguments at once, and rows of either kind arrive as they are."""
+
+    def given(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    worker = RayWorker(given)
+    try:
+        assert worker.run("label", 5, scale=2) == ("label", ((5,), {"scale": 2}))
+    finally:
+        worker.on_stop()
+    assert chunk(given, [[1], {"x": 2}], worker=RayWorker, chunk_size=1) == [((1,), {}), ((), {"x": 2})]
+
+
 def test_calls_run_on_ray_and_are_resumed(tmp_path: Path) -> None:
     """Closures, arrays and keyword rows travel; results are saved, may be written into, and are not computed again."""
     path, log = tmp_path / "c.pkl", tmp_path / "log"

@@ -88,7 +88,7 @@ class Runner:
         self.func: Any = None
         self.worker = 0
         # One iterator for two threads: each call goes to who asks first, and none is made before.
-        self.calls: Iterator[tuple[int, Any]] = iter(())
+        self.calls: Iterator[tuple[int, Any, Any]] = iter(())
 
     def loop(self) -> None:
         """Return when the parent says that it needs no more."""
@@ -130,7 +130,7 @@ class Runner:
         self.worker = worker
         try:
             indices, rows = load(pickled, buffers)
-            self.calls = zip(indices, _wire.unflat(*rows), strict=True)
+            self.calls = zip(indices, *_wire.unflat(*rows), strict=True)
         except BaseException as error:
             self.outbox.say(("broken parameters", packed(error)))
             self.outbox.say(DONE)
@@ -147,18 +147,18 @@ class Runner:
     ) -> None:
         """Run the calls of one chunk whose rows are pickled each by itself: no call sees what another did to them."""
         self.worker = worker
-        self.calls = zip(indices, rows, strict=True)
+        self.calls = zip(indices, *zip(*rows, strict=True), strict=True)
         self._run(len(indices), lease, run_pickled, stops_at_failure)
 
     def _run(
-        self, count: int, lease: float, run: Callable[[Any, Any], _outcome.Ran], stops_at_failure: bool
+        self, count: int, lease: float, run: Callable[[Any, Any, Any], _outcome.Ran], stops_at_failure: bool
     ) -> None:
         """Run calls, as long as the sender has not handed them back."""
         func, put, process = self.func, self.outbox.put, self.process
         if count > 1:
             self.outbox.say(("lease", lease))
-        for index, row in self.calls:
-            start, seconds, outcome = run(func, row)
+        for index, args, kwargs in self.calls:
+            start, seconds, outcome = run(func, args, kwargs)
             if getpid() != process:
                 leave_fork(outcome)
             if type(outcome) is bytes and seconds < LONG:
@@ -184,16 +184,16 @@ class Runner:
 
     def take_back(self) -> list[int]:
         """Take every call that is not started out of the chunk; the sender's thread does."""
-        return [index for index, _ in list(self.calls)]
+        return [index for index, *_ in list(self.calls)]
 
 
-def run_pickled(func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> _outcome.Ran:
+def run_pickled(func: Callable[..., Any], main: bytes, buffers: list[Any]) -> _outcome.Ran:
     """Run one call whose row is still pickled; what comes out of unpickling it is its outcome, too."""
     try:
-        row = load(*pickled)
+        args, kwargs = load(main, buffers)
     except BaseException as error:
         return 0.0, 0.0, ("failed", packed(error))
-    return _outcome.run_call(func, row)
+    return _outcome.run_call(func, args, kwargs)
 
 
 def leave_fork(outcome: Any) -> None:

@@ -311,4 +311,8 @@ def _chunk(indices: Sequence[int], rows: tuple[int, Sequence[Any]]) -> tuple[Any
     width, values = rows
     if len(indices) == 1 or (width and _wire.kinds(values) <= _wire.PLAIN):
         return "chunk", *_wire.out_of_band(*_pickled((indices, rows)))
-    return "rows", indices, [_wire.out_of_band(*_pickled(row)) for row in _wire.unflat(*rows)]
+    return (
+        "rows",
+        indices,
+        [_wire.out_of_band(*_pickled(row)) for row in zip(*_wire.unflat(*rows), strict=True)],
+    )

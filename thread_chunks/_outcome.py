@@ -37,7 +37,7 @@ _READ = {"__class__", "__getattribute__", "__cause__", "__context__", "__suppres
 """What Python itself reads where it shows, groups or raises an exception; a class may make anything of it."""
 
 
-def run_call(func: Callable[..., Any], row: Any) -> Ran:
+def run_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ran:
     """Run one call; whatever comes out of it, an exit included, becomes an outcome of plain data.
 
     That is the start and the seconds it took, beside its pickle if that is small, ``("large", pickle,
@@ -45,7 +45,7 @@ def run_call(func: Callable[..., Any], row: Any) -> Ran:
     """
     start = perf_counter()
     try:
-        result = func(**row) if type(row) is dict else func(*row)
+        result = func(*args, **kwargs) if kwargs else func(*args)
     except BaseException as error:
         return start, perf_counter() - start, ("failed", packed(error))
     seconds = perf_counter() - start

@@ -26,14 +26,13 @@ class Calls(Sequence[Call]):
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self.width, values = _wire.flat(rows)
-        self.values = values if self.width else [row if type(row) is dict else tuple(row) for row in rows]
+        self.width, self.values = _wire.flat(rows)
 
     def __len__(self) -> int:
         return len(self.values) // (self.width or 1)
 
     def __iter__(self) -> Iterator[Call]:
-        return map(Call.of, itertools.count(), _wire.unflat(self.width, self.values))
+        return map(Call, itertools.count(), *_wire.unflat(self.width, self.values))
 
     @overload
     def __getitem__(self, index: int) -> Call: ...
@@ -44,13 +43,13 @@ class Calls(Sequence[Call]):
         found = range(len(self))[index]
         if isinstance(found, range):
             return [self[each] for each in found]
-        return Call.of(found, self._row(found))
+        return Call(found, *self._row(found))
 
-    def _row(self, index: int) -> Row:
+    def _row(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self.width:
-            row: Row = self.values[index]
-            return row
-        return tuple(self.values[index * self.width : (index + 1) * self.width])
+            args, kwargs = self.values[index]
+            return args, kwargs
+        return tuple(self.values[index * self.width : (index + 1) * self.width]), {}
 
     def rows_of(self, indices: Sequence[int]) -> tuple[int, Sequence[Any]]:
         """Return the arguments of some calls.

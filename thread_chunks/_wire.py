@@ -107,18 +107,21 @@ def kinds(values: Iterable[Any]) -> set[type]:
 def flat(rows: Sequence[Any]) -> tuple[int, Sequence[Any]]:
     """Write rows that are equally long one after the other: one list is faster to pickle than many.
 
-    Returns the length of each row, and all values; or 0, and the rows as they are.
+    Returns the length of each row, and all values; or 0, and of each row a pair of its positional and
+    its keyword arguments. A dict is a row of keyword arguments, and any other one of positional ones.
     """
-    if not kinds(rows) <= {list, tuple}:
-        return 0, rows
-    widths = set(map(len, rows))
+    widths = set(map(len, rows)) if kinds(rows) <= {list, tuple} else set()
     width = widths.pop() if len(widths) == 1 else 0
-    return width, list(itertools.chain.from_iterable(rows)) if width else rows
+    if width:
+        return width, list(itertools.chain.from_iterable(rows))
+    return 0, [((), row) if type(row) is dict else (tuple(row), {}) for row in rows]
 
 
-def unflat(width: int, values: Sequence[Any]) -> Iterable[Any]:
-    """Give the rows again."""
-    return zip(*[iter(values)] * width, strict=True) if width else values
+def unflat(width: int, values: Sequence[Any]) -> tuple[Iterable[tuple[Any, ...]], Iterable[dict[str, Any]]]:
+    """Give the positional arguments of each row again, and beside them the keyword arguments."""
+    if width:
+        return zip(*[iter(values)] * width, strict=True), itertools.repeat({}, len(values) // width)
+    return [args for args, _ in values], [kwargs for _, kwargs in values]
 
 
 # --- groups of results ------------------------------------------------------------

@@ -227,7 +227,7 @@ class ProcessWorker(RemoteWorker):
         timeout = None if run is None else run.timeout
         try:
             child = self._loaded_child(func)
-            rows = 0, [call.kwargs or call.args]
+            rows = 0, [(call.args, call.kwargs)]
             number = 0 if run is None else run.number
             for outcomes, *_ in child.run(
                 (call.index,), rows, _NO_LEASE, timeout=timeout, durable=durable, worker=number
