@@ -803,7 +803,9 @@ def test_run_ends_with_the_error_when_its_function_bites(code: str, error: Any, 
 @pytest.mark.parametrize(
     ("on_error", "count"), [("raise", 2000), ("continue", 2000), ("return", 2000), ("return", 100)]
 )
-def test_run_ends_soon_with_few_processes_when_every_call_dies(on_error: str, count: int, folder: Path) -> None:
+def test_run_ends_soon_with_few_processes_when_every_call_dies(
+    on_error: str, count: int, folder: Path
+) -> None:
     """A crash loop ends in an error that says so, after a bounded number of processes."""
     log = str(folder / "pids")
 
