@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 import cloudpickle
+import hypothesis
 import pykka
 import pytest
 
@@ -69,6 +70,13 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 def pytest_sessionstart() -> None:
     """Compile the package once; where Python may write no bytecode, each program would compile it anew."""
     compileall.compile_dir(os.path.dirname(thread_chunks.__file__), quiet=2)
+
+
+# A busy machine is slow: neither examples nor what makes them have a time limit of their own.
+hypothesis.settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("ours")
 
 
 # --- logs and flags -----------------------------------------------------------------
