@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 import cloudpickle
+import hypothesis
 import pykka
 import pytest
 
@@ -53,13 +54,13 @@ TEST_SECONDS = 400
 PROGRAM_SECONDS = 200.0
 WAIT_SECONDS = 100.0
 GONE_SECONDS = 30.0  # less, as a process that is left must not end by itself in the meantime
-STRICT = (
-    *("-W", "error"),
-    # Of packages of others, whose own business it is; a flag that names modules would import re in each child.
+USUAL = (
     *("-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"),
     *("-W", "ignore::FutureWarning"),
 )
-"""Has a program take warnings for errors."""
+"""Has a program leave to packages of others what they deprecate; naming modules would import re in each child."""
+STRICT = ("-W", "error", *USUAL)
+"""Has a program take all other warnings for errors."""
 SHARED = r"/dev/shm/.*"  # noqa: S108 - nothing is put there
 
 # Helpers used inside a call travel by value: its child need not import this file, and pytest with it.
@@ -69,6 +70,13 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 def pytest_sessionstart() -> None:
     """Compile the package once; where Python may write no bytecode, each program would compile it anew."""
     compileall.compile_dir(os.path.dirname(thread_chunks.__file__), quiet=2)
+
+
+# A busy machine is slow: neither examples nor what makes them have a time limit of their own.
+hypothesis.settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("ours")
 
 
 # --- logs and flags -----------------------------------------------------------------

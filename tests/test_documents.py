@@ -42,7 +42,8 @@ def test_page_runs_and_prints_what_it_shows(page: Path, programs: Programs) -> N
         return
     mark = "-- the next block --"
     program = "\n".join(f"{code}print({mark!r}, flush=True)" for code, _ in pairs)
-    printed = programs.run(program, env={"MPLBACKEND": "agg"}).stdout.split(f"{mark}\n")
+    written = programs.run(program, env={"MPLBACKEND": "agg"}).stdout
+    printed = written.replace(f"{programs.folder}{os.sep}", "").split(f"{mark}\n")
     for (code, shown), output in zip(pairs, printed, strict=False):
         if shown:
             assert _steady(output) == _steady(shown), code

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Programs, least, members, noted, wait_for, wait_until
+from conftest import USUAL, Programs, least, members, noted, wait_for, wait_until
 
 from thread_chunks import Checkpoint
 
@@ -178,7 +178,7 @@ def test_run_is_safe_when_it_is_interrupted_at_any_time(programs: Programs) -> N
     for run in range(5):
         safe = set(noted(programs.folder / "acknowledgement.log"))
         before = len(noted(programs.folder / "execution.log"))
-        process = programs.start(program, run, flags=())
+        process = programs.start(program, run, flags=USUAL)
         wait_for(programs.folder / f"ready {run}")
         if run < 4:
             time.sleep(chance.uniform(0, 0.15))  # the moment of the interrupt

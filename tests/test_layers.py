@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import STRICT, Programs
+from conftest import STRICT, Programs, engines
 
 import thread_chunks
 
@@ -209,6 +209,16 @@ def test_engines_of_others_are_imported_when_they_are_used() -> None:
     assert USES["_ray_host"] == {"_engine"}
     assert not USES["_ray_actor"] & {"worker", "ray_worker", "_run", "_pool"}
     assert not USES["_ray_session"] & {"messages", "worker", "ray_worker", "_ray_actor", "_run", "_pool"}
+
+
+def test_tests_of_engines_have_their_marker() -> None:
+    """A test file that needs Dask, Ray, MPI or executorlib marks its tests, which not everybody can run."""
+    sources = {
+        path.name: path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")
+    }
+    needing = {name for name, source in sources.items() if engines(source)}
+    assert needing >= {"test_dask.py", "test_executorlib.py", "test_mpi.py", "test_ray.py"}
+    assert [name for name in needing if not re.search(r"mark\.engines|marks=engines\(", sources[name])] == []
 
 
 def test_looking_knows_nothing_of_running() -> None:

@@ -3,14 +3,13 @@
 import os
 import resource
 import threading
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pykka
 import pytest
+from conftest import wait_until
 
 from thread_chunks import (
     Checkpoint,
@@ -21,14 +20,6 @@ from thread_chunks import (
     _tally,
     chunk,
 )
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Poll a condition that another thread will make true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.005)
 
 
 def test_run_is_refused_when_its_workers_are_in_another_one() -> None:

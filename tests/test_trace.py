@@ -104,7 +104,7 @@ def test_calls_of_one_worker_do_not_overlap(
             )
         assert None not in checkpoint.started
         off = [(started or 0.0) - real for started, real in zip(checkpoint.started, begun, strict=True)]
-        return max(*off, -min(off) / 10)  # between two calls a loaded machine takes its time
+        return float(max(*off, -min(off) / 10))  # between two calls a loaded machine takes its time
 
     assert least(measure, 0.05) < 0.05
 

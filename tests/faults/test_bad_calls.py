@@ -790,11 +790,11 @@ class _Biting:
 )
 def test_run_ends_with_the_error_when_its_function_bites(code: str, error: Any, folder: Path) -> None:
     """A function that raises, exits or dies when the child reads it ends the run with an error; strangers live on."""
-    stranger = pykka.ThreadingActor.start()
+    stranger, before = pykka.ThreadingActor.start(), children()
     with pytest.raises(error):
         chunk(_Biting(code), ROWS, chunk_size=2, path=folder / "c.pkl")
     assert stranger.is_alive()
-    assert not children()
+    assert children() <= before
 
 
 # --- deaths that do not end, and deaths that are not ours ---------------------------------------------------------------
@@ -803,9 +803,11 @@ def test_run_ends_with_the_error_when_its_function_bites(code: str, error: Any, 
 @pytest.mark.parametrize(
     ("on_error", "count"), [("raise", 2000), ("continue", 2000), ("return", 2000), ("return", 100)]
 )
-def test_run_ends_with_few_processes_when_every_call_dies(on_error: str, count: int, folder: Path) -> None:
+def test_run_ends_soon_with_few_processes_when_every_call_dies(
+    on_error: str, count: int, folder: Path
+) -> None:
     """A crash loop ends in an error that says so, after a bounded number of processes."""
-    log = str(folder / "pids")
+    log, before = str(folder / "pids"), children()
 
     def dies(x: int) -> None:
         note(log, os.getpid())
@@ -819,7 +821,7 @@ def test_run_ends_with_few_processes_when_every_call_dies(on_error: str, count: 
         assert isinstance(caught.value, RunStoppedError)
         assert "processes died" in str(caught.value)
     assert len(set(noted(log))) <= 2 * config.restart_budget + 3
-    assert not children()
+    assert children() <= before
 
 
 def test_run_keeps_its_results_when_it_gives_up_in_a_crash_loop(folder: Path) -> None:
