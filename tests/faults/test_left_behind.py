@@ -84,7 +84,7 @@ USED_UP = """
 @pytest.mark.parametrize("kind", ["REPLACED", "HOOKS", "USED_UP"])
 def test_run_ends_whatever_a_call_leaves_behind_in_its_process(kind: str, programs: Programs) -> None:
     """Each run ends with every result but, at the most, that of the call itself."""
-    program = f"""
+    program = """
         import faulthandler, os
         from thread_chunks import Failure, chunk
 
