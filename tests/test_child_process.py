@@ -1056,7 +1056,7 @@ def test_time_limit_of_a_call_covers_everything_that_its_process_is_asked_for(
         child.load(func, timeout=0.3)
         outputs(child, func, [parameter], timeout=0.3)
 
-    with pytest.raises(CallTimeoutError, match="timeout of 0.3 s, and its process was killed"):
+    with pytest.raises(CallTimeoutError, match=r"timeout of 0\.3 s, and its process was killed"):
         call()
     assert not child.is_alive
 

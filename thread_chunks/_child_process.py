@@ -73,7 +73,7 @@ class ChildProcess:
         self._deadline: float | None = None
         self._timeout = 0.0
         self._doing = ""
-        self._halt: Halt | None = None
+        self._halt: tuple[Halt, str] | None = None
         self._tell_stalled = tell_stalled
         self._surroundings: Any = None
         self._func: Callable[..., Any] | None = None
@@ -164,7 +164,7 @@ class ChildProcess:
         with self._loading_within(timeout, self._func):  # starting up and importing is no part of the call
             self._finish_loading()
         self._set_deadline(timeout, "the call")
-        self._halt = Halt(config.stall_seconds)
+        self._halt = Halt(config.stall_seconds), "sending parameters to a worker process"
         moved = self._send((*message, lease, stops_at_failure, worker))
         self._halt = None
         unreadable, is_last, ended = None, False, 0  # outcomes come in the order of the calls
@@ -259,8 +259,9 @@ class ChildProcess:
     def _loading_within(self, timeout: float | None, func: Any) -> Iterator[None]:
         """Limit the time until the child has the function: `timeout`, but not less than importing may take."""
         limit = None if timeout is None else max(timeout, config.load_seconds)
-        self._set_deadline(limit, f"loading {name_of(func)} in a worker process")
-        self._halt = Halt(config.stall_seconds)
+        doing = f"loading {name_of(func)} in a worker process"
+        self._set_deadline(limit, doing)
+        self._halt = Halt(config.stall_seconds), doing
         try:
             yield
         finally:
@@ -272,8 +273,8 @@ class ChildProcess:
         if not self.is_alive:
             raise EOFError
         now = time.monotonic()
-        if self._halt is not None and self._halt.is_news(now):
-            self._tell_stalled(f"{self._doing} has taken more than {config.stall_seconds:g} s")
+        if self._halt is not None and self._halt[0].is_news(now):
+            self._tell_stalled(f"{self._halt[1]} has taken more than {config.stall_seconds:g} s")
         if self._deadline is None:
             return
         remaining = self._deadline - now

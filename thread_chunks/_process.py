@@ -21,8 +21,8 @@ class Process:
 
     Parameters
     ----------
-    popen
-        As it was started.
+    started
+        It, as it was started.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class Process:
         Whether it was found to have ended, and its number was given back.
     """
 
-    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
-        self._popen = popen
+    def __init__(self, started: "subprocess.Popen[bytes]") -> None:
+        self._popen = started
         self._lock = threading.Lock()  # between who kills it, in any thread, and who gives its number back
         self._is_taken = False
-        self.pid = popen.pid
+        self.pid = started.pid
         self.code: int | None = None
 
     @property
@@ -66,7 +66,10 @@ class Process:
     def kill(self) -> None:
         """End it and its group at once. May be called from any thread, more than once."""
         with self._lock:
-            self.is_alive  # noqa: B018 - to learn whether its number is still its own
+            if hasattr(
+                os, "waitid"
+            ):  # to learn whether its number is still its own; without it, this would give it free
+                self.is_alive  # noqa: B018
             if self.has_ended or (self._is_taken and _is_in_use(self.pid)):
                 return
             for kill in (os.killpg, os.kill):  # it may have left its group
