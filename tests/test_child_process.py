@@ -1,5 +1,6 @@
 """One child interpreter: what is sent to it, what comes back, and how it ends."""
 
+import gc
 import mmap
 import multiprocessing.spawn
 import os
@@ -1146,7 +1147,7 @@ def test_programs_of_a_call_are_killed_when_somebody_else_waited_for_the_child()
     assert not process.is_alive
     process.kill()
     wait_until(lambda: not is_living(program))
-    assert process.wait()
+    assert process.wait(GRACE)
     assert process.code is None
     popen.stdout.close()
 
@@ -1200,6 +1201,30 @@ def test_child_follows_the_environment_between_runs(
     monkeypatch.delenv("OMP_NUM_THREADS")
     child.follow_environment()
     assert outputs(child, look, names)[0] == [None, None, "1", "call"]
+
+
+def test_large_parameters_are_in_no_cycle_when_they_did_not_arrive(child: ChildProcess) -> None:
+    """What was sent goes when it was sent: buffers in garbage that refers to itself can crash the interpreter."""
+
+    class Stays:
+        def __reduce__(self) -> Any:
+            return int, ("no number",)
+
+    def send() -> None:
+        with pytest.raises(UnreadableError):
+            outputs(child, len, [(np.zeros(100_000), Stays())])
+
+    found: list[Any] = []
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        send()
+        gc.collect()
+        found += [each for each in gc.garbage if isinstance(each, pickle.PickleBuffer)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not found
 
 
 # --- how it is started ------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Process:
                 with suppress(ProcessLookupError, PermissionError):
                     kill(self.pid, signal.SIGKILL)
 
-    def wait(self, seconds: float = float("inf")) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Wait for its end, and give its number back; tell whether it came in time."""
         end, pause = time.monotonic() + seconds, 0.0005
         while self.is_alive:
@@ -89,6 +89,8 @@ class Process:
 
     def describe(self) -> str:
         """Say how it ended."""
+        if self.code is None and not self._is_taken:
+            return "was killed, but the system does not let it go: it may wait for a disk or a network"
         if self.code is None:
             return (
                 "ended; how is not known, because the script takes the exit codes of its children itself "
