@@ -1,8 +1,12 @@
 """One child interpreter: what is sent to it, what comes back, and how it ends."""
 
+import gc
+import mmap
+import multiprocessing.spawn
 import os
 import pickle
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -20,15 +24,18 @@ from thread_chunks import (
     CallTimeoutError,
     RemoteError,
     RemoteTraceback,
+    ThreadWorker,
     WorkerDiedError,
     _child,
     _wire,
+    chunk,
     config,
 )
 from thread_chunks._child_process import ChildProcess, UnreadableError
-from thread_chunks._interpreter import THREAD_VARIABLES
+from thread_chunks._interpreter import THREAD_VARIABLES, executable
 from thread_chunks._not_started import NotStartedError
 from thread_chunks._parameters import read_calls
+from thread_chunks._process import Process
 from thread_chunks.messages import NOT_PICKLED, FailedCall, Outcome, Results
 
 LEASE = 1000.0
@@ -111,8 +118,43 @@ def hang() -> None:
     threading.Event().wait(600)
 
 
+class Growing:
+    """Changes its array whenever it is unpickled."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self.array += 1
+
+
+class Slow:
+    """A function that takes long to unpickle, but not where it was made."""
+
+    def __init__(self, seconds: float = 600.0) -> None:
+        self.seconds = seconds
+        self.home = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        if os.getpid() != self.home:
+            time.sleep(self.seconds)
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+class SlowReduce:
+    """A result that takes long to pickle."""
+
+    def __reduce__(self) -> Any:
+        time.sleep(600)
+
+
 # Functions of this file travel by value, so the child imports no tests.
-hang.__module__ = "__main__"
+for each in (hang, Slow, SlowReduce):
+    each.__module__ = "__main__"
 
 
 # --- calls --------------------------------------------------------------------------------
@@ -982,3 +1024,266 @@ def test_child_counts_the_buffers_of_results_among_the_bytes_that_it_moved(child
     """What large arrays weigh counts, so that they go out one by one: memory is what the user is short of."""
     (*_, (_, _, _, moved)) = batches(child, np.zeros, [10**6])
     assert moved > 8 * 10**6
+
+
+# --- what it is asked for takes time -----------------------------------------------------------------------
+
+
+def _stop(child: ChildProcess) -> None:
+    os.kill(pid(child), signal.SIGSTOP)
+
+
+LARGE = np.zeros(4_000_000)
+SLOW_PARTS: dict[str, tuple[Callable[[ChildProcess], object], Callable[..., Any], Any]] = {
+    "its parameters are sent": (_stop, abs, LARGE),
+    "its function is sent": (_stop, lambda x: x + LARGE, 0),
+    "its function is loaded": (lambda _: None, Slow(), 0),
+    "its parameters are unpickled": (lambda _: None, repr, Slow()),
+    "its result is pickled": (lambda _: None, lambda _, slow=SlowReduce: slow(), 0),
+}
+
+
+@pytest.mark.parametrize("part", SLOW_PARTS)
+def test_time_limit_of_a_call_covers_everything_that_its_process_is_asked_for(
+    part: str, child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that does not get on is killed when the time is over, whatever it was asked for."""
+    monkeypatch.setattr(config, "load_seconds", 0.2)
+    assert outputs(child, os.getpid, []) == [pid(child)]
+    before, func, parameter = SLOW_PARTS[part]
+    before(child)
+
+    def call() -> None:
+        child.load(func, timeout=0.3)
+        outputs(child, func, [parameter], timeout=0.3)
+
+    with pytest.raises(CallTimeoutError, match=r"timeout of 0\.3 s, and its process was killed"):
+        call()
+    assert not child.is_alive
+
+
+def test_loading_has_time_of_its_own_when_calls_are_short(child: ChildProcess, tmp_path: Path) -> None:
+    """A function that takes longer to load than a call may take is loaded all the same."""
+    assert outputs(child, Slow(0.3), [0], timeout=0.1) == [0]
+
+
+def test_halt_is_told_once_when_a_function_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a time limit it is told which function takes long to load, and the child is waited for."""
+    monkeypatch.setattr(config, "stall_seconds", 0.1)
+    monkeypatch.setattr(config, "heartbeat_seconds", 0.05)
+    told: list[str] = []
+    child = ChildProcess(1, tell_stalled=told.append)
+    child.prepare()
+    try:
+        assert outputs(child, Slow(0.6), [1]) == [1]
+    finally:
+        child.kill()
+        child.stop(GRACE)
+    (text,) = told
+    assert text.startswith("loading ")
+    assert "has taken more than 0.1 s" in text
+
+
+# --- how it ended, and what it leaves ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["signal.signal(signal.SIGCHLD, signal.SIG_IGN)", "reap()"])
+def test_death_is_not_called_an_exit_when_the_script_takes_exit_codes(taken: str, programs: Programs) -> None:
+    """Where nobody can know how a process ended that is what is said, and the run goes on."""
+    program = f"""
+        import os, signal, threading, time
+        from thread_chunks import WorkerDiedError, chunk
+
+        def reap():
+            def wait():
+                while True:
+                    try:
+                        os.wait()
+                    except ChildProcessError:
+                        time.sleep(0.001)
+            threading.Thread(target=wait, daemon=True).start()
+
+        def f(x):
+            if x == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return x
+
+        {taken}
+        got = chunk(f, [[0], [1], [2]], chunk_size=1, on_error="return", progress_bar=False)
+        assert got[::2] == [0, 2], got
+        error = got[1].exception
+        assert type(error) is WorkerDiedError
+        assert error.exit_code in (None, -9), error.exit_code
+        assert "SIGCHLD" in str(error) if error.exit_code is None else "SIGKILL" in str(error), error
+        if "SIG_IGN" in {taken!r}:
+            assert error.exit_code is None
+    """
+    programs.run(program)
+
+
+def test_number_is_not_killed_when_it_was_given_to_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody else waited for our child, its number may be that of a stranger, who lives on."""
+    child = subprocess.Popen([sys.executable, "-c", ""], process_group=0)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0)
+    process = Process(child)
+    os.waitpid(child.pid, 0)
+    process.pid = stranger.pid
+    monkeypatch.setattr(process, "_is_taken", True)
+    process.kill()
+    assert stranger.poll() is None
+    stranger.kill()
+    assert stranger.wait() == -9
+    child.wait()
+
+
+def test_programs_of_a_call_are_killed_when_somebody_else_waited_for_the_child() -> None:
+    """What a child had started is found by its group, also when the child itself is gone."""
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
+    popen = subprocess.Popen([sys.executable, "-c", code], process_group=0, stdout=subprocess.PIPE)
+    assert popen.stdout is not None
+    program = int(popen.stdout.readline())
+    process = Process(popen)
+    os.waitpid(popen.pid, 0)
+    assert not process.is_alive
+    process.kill()
+    wait_until(lambda: not is_living(program))
+    assert process.wait(GRACE)
+    assert process.code is None
+    popen.stdout.close()
+
+
+def test_checksum_is_of_what_arrived_when_somebody_writes_into_a_result(child: ChildProcess) -> None:
+    """A result in memory that is still written to is saved as it arrived, with the checksum of that."""
+
+    def shared() -> Any:
+        array = np.frombuffer(mmap.mmap(-1, 8_000_000))
+
+        def write() -> None:
+            while True:
+                array[:] = array[0] + 1
+
+        threading.Thread(target=write, daemon=True).start()
+        return array
+
+    for result in run(child, shared, [], [], []):
+        assert isinstance(result, Results)
+        columns, main, buffers = result.pickled.columns, result.pickled.body, result.pickled.buffers
+        (checksum,) = _wire.unpack(columns)[3]
+        assert checksum == _wire.checksum(main, buffers)
+
+
+def test_result_is_saved_as_it_arrived_when_unpickling_writes_into_it(child: ChildProcess) -> None:
+    """A class that changes its array when it is unpickled does so once for each time, and not in what is saved."""
+    (result,) = run(child, lambda: Growing(np.zeros(100_000)), [])
+    assert isinstance(result, Results)
+    assert result.outputs[0].array[0] == 1
+    saved = pickle.loads(result.pickled.body, buffers=result.pickled.buffers)
+    assert saved.array[0] == 1
+
+
+def test_child_follows_the_environment_between_runs(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variables that were set, changed or deleted here are so there; what a call set itself stays."""
+
+    def look(*names: str) -> list[str | None]:
+        os.environ["OF_THE_CALL"] = "call"
+        return [os.environ.get(name) for name in names]
+
+    names = ["NEW", "HOME", "OMP_NUM_THREADS", "OF_THE_CALL"]
+    assert outputs(child, look, names)[0] == [None, os.environ.get("HOME"), "1", "call"]
+    monkeypatch.setenv("NEW", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("HOME", raising=False)
+    child.follow_environment()
+    assert outputs(child, look, names)[0] == ["1", None, "3", "call"]
+    monkeypatch.delenv("NEW")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    child.follow_environment()
+    assert outputs(child, look, names)[0] == [None, None, "1", "call"]
+
+
+def test_large_parameters_are_in_no_cycle_when_they_did_not_arrive(child: ChildProcess) -> None:
+    """What was sent goes when it was sent: buffers in garbage that refers to itself can crash the interpreter."""
+
+    class Stays:
+        def __reduce__(self) -> Any:
+            return int, ("no number",)
+
+    def send() -> None:
+        with pytest.raises(UnreadableError):
+            outputs(child, len, [(np.zeros(100_000), Stays())])
+
+    found: list[Any] = []
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        send()
+        gc.collect()
+        found += [each for each in gc.garbage if isinstance(each, pickle.PickleBuffer)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not found
+
+
+# --- how it is started ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 30.0])
+def test_child_is_not_concerned_when_sockets_have_a_default_time_out(seconds: float) -> None:
+    """A default time-out is for the sockets of the script."""
+    socket.setdefaulttimeout(seconds)
+    try:
+        child = ChildProcess(1)
+    finally:
+        socket.setdefaulttimeout(None)
+    assert outputs(child, lambda x: x, [LARGE])[0].shape == LARGE.shape
+    child.stop(GRACE)
+
+
+def test_script_lives_on_when_it_takes_broken_pipes_as_a_signal_and_its_child_is_gone(
+    programs: Programs,
+) -> None:
+    """To write to a child that died is an error of ours, and no SIGPIPE for the script."""
+    program = """
+        import os, signal
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        from thread_chunks import Chunker
+        with Chunker(lambda x: os.getpid(), chunk_size=1, progress_bar=False) as chunker:
+            (pid,) = chunker([[0]])
+            os.kill(pid, signal.SIGKILL)
+            assert chunker([[bytes(1_000_000)]]) != [pid]
+    """
+    programs.run(program)
+
+
+INTERPRETERS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "as it is": ({}, None),
+    "frozen": ({"frozen": True}, "this is a frozen application"),
+    "frozen by another name": ({"frozen": "macosx_app"}, "this is a frozen application"),
+    "embedded": ({"executable": ""}, "sys.executable does not say which"),
+    "embedded otherwise": ({"executable": None}, "sys.executable does not say which"),
+}
+
+
+@pytest.mark.parametrize("told", [None, "/usr/bin/of-the-user", b"/usr/bin/of-the-user"])
+@pytest.mark.parametrize("name", INTERPRETERS)
+def test_interpreter_is_the_one_that_there_is(
+    name: str, told: str | bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one that the user named, or that this program runs in; without one, no call runs, and it is said why."""
+    attributes, refusal = INTERPRETERS[name]
+    before = sys.executable
+    for attribute, value in attributes.items():
+        monkeypatch.setattr(sys, attribute, value, raising=False)
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", sys.executable if told is None else told)
+    if told is not None:
+        assert executable() == os.fsdecode(told)
+    elif refusal is None:
+        assert executable() == before
+    else:
+        with pytest.raises(RuntimeError, match=refusal) as raised:
+            chunk(print, [[1]], progress_bar=False)
+        assert "ThreadWorker" in str(raised.value)
+        assert chunk(abs, [[-1]], worker=ThreadWorker, progress_bar=False) == [1]

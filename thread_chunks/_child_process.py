@@ -73,7 +73,7 @@ class ChildProcess:
         self._deadline: float | None = None
         self._timeout = 0.0
         self._doing = ""
-        self._halt: Halt | None = None
+        self._halt: tuple[Halt, str] | None = None
         self._tell_stalled = tell_stalled
         self._surroundings: Any = None
         self._func: Callable[..., Any] | None = None
@@ -164,9 +164,10 @@ class ChildProcess:
         with self._loading_within(timeout, self._func):  # starting up and importing is no part of the call
             self._finish_loading()
         self._set_deadline(timeout, "the call")
-        self._halt = Halt(config.stall_seconds)
+        self._halt = Halt(config.stall_seconds), "sending parameters to a worker process"
         moved = self._send((*message, lease, stops_at_failure, worker))
         self._halt = None
+        del message  # no frame of an error may keep it: Python crashes if such buffers are garbage in a cycle
         unreadable, is_last, ended = None, False, 0  # outcomes come in the order of the calls
         while not is_last:
             items = self._receive()
@@ -207,7 +208,7 @@ class ChildProcess:
             # A child that was never given a function runs nothing of the user's: it may still be starting.
             if not self._process.wait(0 if self._func is None else grace):
                 self.kill()
-                self._process.wait()
+                self._process.wait(config.grace_seconds)
         self._sock.close()
 
     def __del__(self) -> None:
@@ -215,7 +216,7 @@ class ChildProcess:
         if hasattr(self, "_process") and self._parent == os.getpid():  # a fork of it has no children
             if not self._process.has_ended:
                 self.kill()
-                self._process.wait()
+                self._process.wait(config.grace_seconds)
             self._sock.close()
 
     # --- the conversation ---------------------------------------------------------
@@ -249,6 +250,7 @@ class ChildProcess:
             raise
         except Exception as error:
             # End of file, a broken pipe, or bytes that no child of ours would send.
+            error.with_traceback(None)
             raise self._death() from error
 
     def _set_deadline(self, timeout: float | None, doing: str = "") -> None:
@@ -259,8 +261,9 @@ class ChildProcess:
     def _loading_within(self, timeout: float | None, func: Any) -> Iterator[None]:
         """Limit the time until the child has the function: `timeout`, but not less than importing may take."""
         limit = None if timeout is None else max(timeout, config.load_seconds)
-        self._set_deadline(limit, f"loading {name_of(func)} in a worker process")
-        self._halt = Halt(config.stall_seconds)
+        doing = f"loading {name_of(func)} in a worker process"
+        self._set_deadline(limit, doing)
+        self._halt = Halt(config.stall_seconds), doing
         try:
             yield
         finally:
@@ -272,14 +275,14 @@ class ChildProcess:
         if not self.is_alive:
             raise EOFError
         now = time.monotonic()
-        if self._halt is not None and self._halt.is_news(now):
-            self._tell_stalled(f"{self._doing} has taken more than {config.stall_seconds:g} s")
+        if self._halt is not None and self._halt[0].is_news(now):
+            self._tell_stalled(f"{self._halt[1]} has taken more than {config.stall_seconds:g} s")
         if self._deadline is None:
             return
         remaining = self._deadline - now
         if remaining <= 0:
             self.kill()
-            self._process.wait()
+            self._process.wait(config.grace_seconds)
             msg = f"{self._doing} took longer than its timeout of {self._timeout:g} s, and its process was killed"
             raise CallTimeoutError(msg) from None
         self._sock.settimeout(min(config.heartbeat_seconds, remaining + 0.001))
@@ -290,7 +293,7 @@ class ChildProcess:
         while self.is_alive and time.monotonic() < end:
             time.sleep(0.001)
         self.kill()  # and what the call had started: it would disturb the next try
-        self._process.wait()
+        self._process.wait(config.grace_seconds)
         return WorkerDiedError(f"the worker process {self._process.describe()}", self._process.code)
 
     def _failed_call(self, index: int, description: tuple[Any, ...]) -> FailedCall:

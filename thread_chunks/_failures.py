@@ -93,8 +93,8 @@ class Failures:
     def _described(self, failed: FailedCall) -> BaseException:
         """Name the call in its exception."""
         error = failed.exception
-        if isinstance(error, (WorkerDiedError, CallTimeoutError)) and error.parameters is None:
-            with suppress(Exception):  # a class of the user's may refuse
+        with suppress(BaseException):  # f may raise a class of its own that derives from these
+            if isinstance(error, (WorkerDiedError, CallTimeoutError)) and error.parameters is None:
                 error.index, error.parameters = failed.index, self._job.parameters[failed.index]
         add_note(error, f"in call {failed.index}, with parameters {self._shown(failed)}")
         if isinstance(error, MemoryError):

@@ -23,6 +23,8 @@ THREAD_VARIABLES = (
 )
 """What tells numerical libraries how many threads they may use."""
 
+_AT_START = sys.executable
+
 _WAY_OUT = (
     "use worker=ThreadWorker, or say where there is one: multiprocessing.set_executable('/usr/bin/python3'), "
     "of the same version and with the same packages"
@@ -47,19 +49,24 @@ def executable() -> str:
     RuntimeError
         If there is none, with the way out.
     """
-    spawn: Any = sys.modules.get("multiprocessing.spawn")  # not imported here: then nobody told it anything
-    told = None if spawn is None else spawn.get_executable()
-    found = told or sys.executable
+    found = _told() or sys.executable
     if not found:
         msg = f"ProcessWorker starts the interpreter that it runs in, and sys.executable does not say which: {_WAY_OUT}"
         raise RuntimeError(msg)
-    if getattr(sys, "frozen", False) and os.fsdecode(found) == sys.executable:
+    if getattr(sys, "frozen", False) and found == sys.executable:
         msg = (
             f"this is a frozen application: {sys.executable} would start itself again in place of a Python "
             f"interpreter, so ProcessWorker cannot be used: {_WAY_OUT}"
         )
         raise RuntimeError(msg)
-    return os.fsdecode(found)
+    return found
+
+
+def _told() -> str:
+    """Return what the user told `multiprocessing`, if he did; by itself it has what was there at the start."""
+    spawn: Any = sys.modules.get("multiprocessing.spawn")  # not imported here: then nobody told it anything
+    told = os.fsdecode((None if spawn is None else spawn.get_executable()) or "")
+    return "" if told == _AT_START else told
 
 
 def started(

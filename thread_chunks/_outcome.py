@@ -31,7 +31,7 @@ MESSAGE_CHARS = 10_000  # what is shown of a message: nobody reads more, and it 
 TRACEBACK_CHARS = (
     200_000  # of a traceback: its beginning and its end, for two functions can recurse 100,000 deep
 )
-CHAIN = 100  # causes that a traceback may have; what has more is not shown with them
+CHAIN = 1000  # causes that a traceback may have; one that has more is shown without them
 
 _READ = {"__class__", "__getattribute__", "__cause__", "__context__", "__suppress_context__", "__traceback__"}
 """What Python itself reads where it shows, groups or raises an exception; a class may make anything of it."""
@@ -144,7 +144,8 @@ def _traceback(error: BaseException, last_line: str) -> str:
     import traceback
 
     trace = _users_part(error)
-    if all(map(is_sound, _chain(error))):
+    chain = list(_chain(error))
+    if len(chain) <= CHAIN and all(map(is_sound, chain)):
         try:
             return "".join(traceback.format_exception(type(error), error, trace))
         except BaseException:  # its notes are the user's, too

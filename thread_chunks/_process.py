@@ -21,8 +21,8 @@ class Process:
 
     Parameters
     ----------
-    popen
-        As it was started.
+    started
+        It, as it was started.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class Process:
         Whether it was found to have ended, and its number was given back.
     """
 
-    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
-        self._popen = popen
+    def __init__(self, started: "subprocess.Popen[bytes]") -> None:
+        self._popen = started
         self._lock = threading.Lock()  # between who kills it, in any thread, and who gives its number back
         self._is_taken = False
-        self.pid = popen.pid
+        self.pid = started.pid
         self.code: int | None = None
 
     @property
@@ -66,14 +66,17 @@ class Process:
     def kill(self) -> None:
         """End it and its group at once. May be called from any thread, more than once."""
         with self._lock:
-            self.is_alive  # noqa: B018 - to learn whether its number is still its own
+            if hasattr(
+                os, "waitid"
+            ):  # to learn whether its number is still its own; without it, this would give it free
+                self.is_alive  # noqa: B018
             if self.has_ended or (self._is_taken and _is_in_use(self.pid)):
                 return
             for kill in (os.killpg, os.kill):  # it may have left its group
                 with suppress(ProcessLookupError, PermissionError):
                     kill(self.pid, signal.SIGKILL)
 
-    def wait(self, seconds: float = float("inf")) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Wait for its end, and give its number back; tell whether it came in time."""
         end, pause = time.monotonic() + seconds, 0.0005
         while self.is_alive:
@@ -86,6 +89,8 @@ class Process:
 
     def describe(self) -> str:
         """Say how it ended."""
+        if self.code is None and not self._is_taken:
+            return "was killed, but the system does not let it go: it may wait for a disk or a network"
         if self.code is None:
             return (
                 "ended; how is not known, because the script takes the exit codes of its children itself "

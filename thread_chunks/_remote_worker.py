@@ -44,6 +44,7 @@ class RemoteWorker(Worker):
     def _died(self, error: WorkerDiedError) -> None:
         """Report a death; where nothing can be started, leave the run to the other workers."""
         self._death = None
+        error.with_traceback(None)  # its frames hold what was sent, and say nothing of the call
         if isinstance(error, NotStartedError):
             self._leave_run(error)
         else:

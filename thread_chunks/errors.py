@@ -286,7 +286,7 @@ class CallExitError(ThreadChunksError, RuntimeError):
 
 
 class RemoteError(ThreadChunksError, RuntimeError):
-    """Stands in for an exception of a call that did not survive pickling.
+    """Stands in for an exception of a call that did not survive pickling, or that Python could not raise safely.
 
     Or for a result that cannot be unpickled here. Raised in the caller's thread, as `on_error` says. Where
     calls run in this process, nothing is pickled on the way, and the exception itself is raised.
