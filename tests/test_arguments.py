@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from test_literal import Proxy
 
-from thread_chunks import Checkpoint, Chunker, ProcessWorker, ThreadWorker, chunk
+from thread_chunks import Checkpoint, CheckpointWarning, Chunker, ProcessWorker, ThreadWorker, chunk
 from thread_chunks import _by_value as by_value
 from thread_chunks._memory import to_bytes
 from thread_chunks._parameters import read_calls
 from thread_chunks._travel import check, is_plain
+from thread_chunks.cli import main
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -401,6 +403,83 @@ def test_worker_with_an_execute_of_its_own_takes_what_does_not_pickle(children: 
 
     assert chunk(lambda lock: lock.locked(), [[LOCK]], worker=Local) == [False]
     children.clear()
+
+
+# --- values that answer to every name ------------------------------------------------------------
+
+
+class Refusing:
+    """An object of which nothing can be asked."""
+
+    def _refuse(self, *args: Any) -> Any:
+        msg = "it was asked"
+        raise RuntimeError(msg)
+
+    __bool__ = __eq__ = __len__ = __iter__ = __repr__ = __contains__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._refuse()
+
+
+class Array:
+    """An object that says that it is an array of objects."""
+
+    hasobject = True
+
+    @property
+    def dtype(self) -> Any:
+        return self
+
+    def ravel(self) -> Any:
+        msg = "it was asked"
+        raise RuntimeError(msg)
+
+
+class Nowhere:
+    """An object whose class has no module, as those that sympy makes of a name."""
+
+    def __reduce__(self) -> Any:
+        return Nowhere, ()
+
+
+Nowhere.__module__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Proxy, Refusing, Array, Nowhere, lambda: np.array([1, None, Proxy()], object),
+        lambda: pd.Series([1, "a"], dtype=object), lambda: pd.Series({"columns": 1, "names": 2}),
+        lambda: pd.Index([1, "a"], dtype=object), lambda: pd.DataFrame({"columns": [1, "a"], "index": [2, 3]}),
+        lambda: pd.MultiIndex.from_tuples([(1, "a")]),
+    ],
+)  # fmt: skip
+def test_values_are_known_by_their_type_and_asked_nothing(
+    make: Callable[[], Any], tmp_path: Path, capsys: Any
+) -> None:
+    """Truth, length, attributes and texts of a parameter may raise or lie: a run does not ask, and resumes."""
+    path, executed, value = tmp_path / "a.pkl", list[int](), make()
+
+    def fail(x: Any) -> Any:
+        raise ValueError
+
+    def take(x: Any) -> int:
+        return 1
+
+    options: dict[str, Any] = {"path": path, "worker": ThreadWorker, "chunk_size": 1, "progress_bar": False}
+    rows: list[Any] = [[value], [[{"k": value}]]]
+    for _ in range(2):
+        assert chunk(take, rows, on_result=lambda index, _: executed.append(index), **options) == [1, 1]
+    assert executed == [0, 1]
+    with pytest.warns(CheckpointWarning, match="argument|call 0|parameters"):
+        assert chunk(take, [[2], rows[1]], **options) == [1, 1]
+    chunk(fail, rows, on_error="return", **options | {"path": tmp_path / "b.pkl"})
+    assert main(["show", str(tmp_path / "b.pkl")]) == 1
+    assert main(["export", str(tmp_path / "b.pkl"), str(tmp_path / "b.csv")]) == 0
+    capsys.readouterr()
 
 
 # --- what it costs --------------------------------------------------------------------------

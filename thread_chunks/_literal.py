@@ -51,7 +51,7 @@ def written(value: Any) -> Written:
     try:
         with _whole():
             return Written(text.of(value), text.is_whole)
-    except Exception:  # noqa: BLE001 - the user's __repr__ may do anything; RecursionError for what is nested too deeply
+    except (Exception, SystemExit):  # noqa: BLE001 - the user's __repr__ may do anything; RecursionError for what is nested too deeply
         return Written(f"a {type(value).__qualname__}", is_whole=False)
 
 

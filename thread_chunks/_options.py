@@ -206,7 +206,7 @@ def sends_parameters(kinds: Iterable[type[Worker]]) -> bool:
 
 
 def _is_ours(execute: Callable[..., Any]) -> bool:
-    return execute.__module__.partition(".")[0] == __package__
+    return str(execute.__module__).partition(".")[0] == __package__
 
 
 def worker_class(kind: WorkerKind) -> type[Worker]:
