@@ -192,6 +192,11 @@ class Broken:
         raise RuntimeError(msg)
 
 
+class Exiting:
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
 RING: list[Any] = [1]
 RING.append(RING)
 DEEP: Any = None
@@ -201,7 +206,7 @@ for _ in range(100_000):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(RING, "[1, ...]"), (DEEP, "a list"), (Broken(), "a Broken"), ([Broken()], "a list"), (Mock, "<class "),
+    [(RING, "[1, ...]"), (DEEP, "a list"), (Broken(), "a Broken"), (Exiting(), "a Exiting"), ([Broken()], "a list"), (Mock, "<class "),
      (Mock(), "<Mock "), ([MagicMock(spec=np.ndarray)], "[<MagicMock "), (lambda: 1, "<function ")],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

@@ -238,6 +238,21 @@ class Broken:
         raise RuntimeError(msg)
 
 
+class Exiting:
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+class Lying(str):
+    __slots__ = ()
+
+    def split(self, *_: Any) -> Any:
+        return [1, 2]
+
+    def __repr__(self) -> str:
+        return Lying("text\nof two lines")
+
+
 class Lines:
     def __repr__(self) -> str:
         return "one\n   two\r\n\tthree"
@@ -248,7 +263,7 @@ class Lines:
     [
         "x" * 10**6, list(range(10**5)), dict.fromkeys(range(99), "x" * 99), 10**4000, b"\n" * 10**5,
         np.zeros((50, 50)), array.array("d", range(1000)), [[[["x" * 100] * 9] * 9] * 9] * 9, Lines(), Broken(),
-        [Broken()],
+        [Broken()], Exiting(), Lying(), MagicMock(), Proxy(),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

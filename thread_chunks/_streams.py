@@ -181,8 +181,8 @@ def drawing() -> Any:
 
     Returns
     -------
-    RLock
-        One for the process.
+    Any
+        A context manager, the same one for the whole process.
     """
     return _drawing
 
