@@ -54,7 +54,7 @@ class Cluster:
             for pid in members(process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, 9)
-            process.wait(10)
+            process.wait(100)
 
     def _start(self, kind: str, *options: str) -> "subprocess.Popen[bytes]":
         with open(self._folder / "dask.log", "ab") as log:
@@ -91,7 +91,7 @@ def connected(cluster: Cluster, workers: int, **options: Any) -> Iterator[Any]:
 
     client = Client(cluster.address, set_as_default=False, **options)
     try:
-        client.wait_for_workers(workers, timeout=30)
+        client.wait_for_workers(workers, timeout=100)
         yield client
     finally:
         client.close(timeout=2)

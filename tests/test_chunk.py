@@ -435,9 +435,7 @@ def test_chunk_kills_only_the_call_that_takes_too_long(tmp_path: Path) -> None:
             pass
         return index
 
-    outputs = chunk(
-        one_hangs, [[n] for n in range(6)], chunk_size=2, path=path, timeout=1.5, on_error="return"
-    )
+    outputs = chunk(one_hangs, [[n] for n in range(6)], chunk_size=2, path=path, timeout=3, on_error="return")
     failure = outputs.pop(2)
     assert outputs == [0, 1, 3, 4, 5]
     assert isinstance(failure.exception, CallTimeoutError)

@@ -191,7 +191,7 @@ def test_chunker_stops_its_workers_when_the_block_is_left() -> None:
         leave()
     assert len(actors) == 2
     assert not any(actor.is_alive() for actor in actors)
-    wait_until(lambda: children() <= before, 2)
+    wait_until(lambda: children() <= before)
 
 
 def test_chunker_stops_its_workers_when_it_is_forgotten() -> None:
@@ -203,7 +203,7 @@ def test_chunker_stops_its_workers_when_it_is_forgotten() -> None:
     del chunker
     gc.collect()
     wait_until(lambda: not any(actor.is_alive() for actor in actors))
-    wait_until(lambda: children() <= before, 3)
+    wait_until(lambda: children() <= before)
 
 
 def test_chunker_leaves_its_workers_running_when_it_is_persistent() -> None:
@@ -355,7 +355,7 @@ def test_as_completed_keeps_what_was_yielded_when_the_loop_is_left(tmp_path: Pat
 
     def hangs_later(x: int) -> int:
         if x > 2:
-            wait_for(tmp_path / "never", 60)
+            wait_for(tmp_path / "never")
         return x
 
     with Chunker(hangs_later, chunk_size=2, path=path) as chunker:
@@ -444,7 +444,7 @@ def test_chunker_leaves_nothing_in_the_registry() -> None:
     with Chunker(double, chunk_size=2) as chunker:
         chunker([[1]])
         assert set(pykka.ActorRegistry.get_all()) - before == set(chunker.actors)
-    wait_until(lambda: set(pykka.ActorRegistry.get_all()) == before, 2)
+    wait_until(lambda: set(pykka.ActorRegistry.get_all()) == before)
 
 
 def test_chunker_can_be_closed_twice() -> None:

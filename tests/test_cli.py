@@ -148,7 +148,7 @@ BACKGROUND = """
     from thread_chunks import chunk
 
     def work(number):
-        end = time.monotonic() + 30
+        end = time.monotonic() + 100
         while number >= 4 and not os.path.exists("go") and time.monotonic() < end:
             time.sleep(0.01)
         return number
@@ -178,7 +178,7 @@ def test_show_tells_of_a_run_at_work(
     assert told["state"] == "running"
     assert told["seconds_left"] > 0
     background.kill()
-    background.wait(10)
+    background.wait(100)
     told = json.loads(tell("show", path, "--json", code=1))
     assert (told["state"], told["holder"], told["seconds_left"]) == ("stopped", None, None)
 
@@ -211,7 +211,7 @@ def test_watch_draws_over_the_last_block_on_a_terminal(
     assert shown.split(b"\x1b[")[0].count(b"\n") == height
     (folder / "go").touch()
     shown = read_until(terminal, b"8 of 8 done")
-    assert watcher.wait(20) == 0
+    assert watcher.wait(100) == 0
     os.close(terminal)
     programs.finish(background)
 
@@ -488,7 +488,7 @@ FOREIGN: list[tuple[Callable[[Path], Any], int, str]] = [
     (
         newer,
         5,
-        "by a newer release of thread-chunks (file format 99; this release reads up to 2). Install a newer",
+        f"(file format 99; this release reads up to {_format.VERSION}). Install a newer release to read it.",
     ),
 ]
 FOR_RUNS = ["left alone", "another path", "move", "afresh", "No call was run"]

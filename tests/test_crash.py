@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import Programs, children, members, note, noted, wait_for, wait_until
+from conftest import STRICT, Programs, children, members, note, noted, wait_for, wait_until
 from test_format import parsed
 
 from thread_chunks import Checkpoint, CheckpointDamagedWarning, chunk
@@ -101,10 +101,10 @@ def test_load_shows_the_progress_while_the_run_goes_on(programs: Programs) -> No
 
 
 HANGS = {
-    "sleeping": "time.sleep(60)",
+    "sleeping": "time.sleep(600)",
     "busy": "sum(iter(int, 1))",
     "holding the lock of the interpreter": "import re; re.match(r'(a+)+$', 'a' * 40 + 'b')",
-    "ignoring signals": "import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(60)",
+    "ignoring signals": "import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(600)",
 }
 
 
@@ -130,7 +130,7 @@ def test_run_completes_when_one_of_its_children_is_killed(count: int, tmp_path: 
         note(log, x)
         if x == 2 and not (tmp_path / "victim").exists():
             note(tmp_path / "pid", os.getpid())
-            wait_for(tmp_path / "never", 60)
+            wait_for(tmp_path / "never")
         return 10 * x
 
     def on_result(index: int, output: int) -> None:
@@ -170,7 +170,7 @@ def test_run_completes_when_idle_children_are_killed(tmp_path: Path) -> None:
 
 def test_load_drops_a_torn_tail_with_a_warning_and_the_run_goes_on(programs: Programs) -> None:
     """A file that ends in the middle of a record loses that record only, says so, and is taken up again."""
-    process = programs.start(HOLD.replace("HANG", "time.sleep(60)"))
+    process = programs.start(HOLD.replace("HANG", "time.sleep(600)"))
     for name in ("saved 0", "saved 1", "started 2", "started 3"):
         wait_for(programs.folder / name)
     process.kill()
@@ -235,7 +235,7 @@ def test_run_of_thousands_of_short_calls_resumes_when_it_was_killed_in_the_middl
     assert all(checkpoint.output[index] == 3 * index for index in saved)
     if len(saved) in range(500, 6000):
         assert any(isinstance(record, Group) for record in parsed(path.read_bytes()).records)
-    programs.run(SHORT, 0, flags=("-W", "error", "-W", "ignore:.*torn tail"))
+    programs.run(SHORT, 0, flags=(*STRICT, "-W", "ignore:.*torn tail"))
     ran = sorted(map(int, noted(programs.folder / "ran")))
     assert ran == sorted(set(range(6000)) - saved)
     assert Checkpoint.load(path).output == [3 * n for n in range(6000)]

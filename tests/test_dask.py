@@ -29,6 +29,7 @@ from thread_chunks import (
 )
 
 pytestmark = [
+    pytest.mark.engines,
     pytest.mark.usefixtures("_quiet", "_tidy"),
     # Dask's own, when connections break.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -146,7 +147,7 @@ def test_thousand_calls_are_in_flight_at_once(client: Any, tmp_path: Path) -> No
         return x
 
     def open_when_all_run() -> None:
-        wait_until(lambda: len(noted(log)) == 1000, 60, "a thousand calls at once")
+        wait_until(lambda: len(noted(log)) == 1000, what="a thousand calls at once")
         threads.append(threading.active_count())
         gate.touch()
 
@@ -192,16 +193,16 @@ def test_task_that_keeps_its_thread_is_refused_a_run_on_its_own_cluster(gives_wa
 
     future = client.submit(task, 1)
     if gives_way:
-        assert future.result(30) == [1]
+        assert future.result(100) == [1]
     else:
         with pytest.raises(RunStoppedError, match=r"call chunk\(\) within `with distributed.worker_client"):
-            future.result(30)
+            future.result(100)
 
 
 def test_task_runs_a_chunk_in_processes_of_its_own(client: Any, tmp_path: Path) -> None:
     """A Dask task may do without Dask, and save to its own file."""
     path = tmp_path / "c.pkl"
-    assert client.submit(chunk, abs, [[-1], [-2]], path=path, progress_bar=False).result(30) == [1, 2]
+    assert client.submit(chunk, abs, [[-1], [-2]], path=path, progress_bar=False).result(100) == [1, 2]
     assert Checkpoint.load(path).output == [1, 2]
 
 
@@ -282,7 +283,7 @@ def test_run_waits_for_workers_when_the_cluster_is_scaled_down_to_zero(
 
         def replace() -> None:
             first.terminate()  # as a batch system ends it
-            first.wait(20)
+            first.wait(100)
             wait_until(lambda: caught, what="the warning")
             cluster.start_worker("--no-nanny")
 
@@ -305,7 +306,7 @@ def test_run_completes_when_the_scheduler_is_killed_and_comes_back(cluster: Clus
         def replace() -> None:
             cluster.scheduler.kill()
             cluster.scheduler.wait()
-            first.wait(20)
+            first.wait(100)
             cluster.start_scheduler()
             cluster.start_worker("--no-nanny")
 
@@ -376,7 +377,7 @@ def test_example_resumes_on_a_cluster_when_it_was_killed(
     process = programs.start(None, example, cluster.address, flags=())
     wait_until(lambda: saved_in(path) >= 5)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(10)
+    process.wait(100)
     saved = saved_in(path)
     done = programs.run(None, example, cluster.address, flags=())
     assert f"{saved} resumed" in done.stderr

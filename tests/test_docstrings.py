@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import engines
 
 import thread_chunks
 from thread_chunks import messages
@@ -71,7 +72,18 @@ def own_attributes(kind: type) -> Iterator[str]:
                     yield name
 
 
-@pytest.mark.parametrize("name", NAMES)
+def example_code(text: str) -> str:
+    """Return the code of the examples of a docstring."""
+    return "\n".join(re.findall(r"^(?:>>>|\.\.\.) (.*)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=engines(example_code(docstring(getattr(thread_chunks, name)))))
+        for name in NAMES
+    ],
+)
 def test_example_of_a_public_name_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

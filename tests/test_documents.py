@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import Programs
+from conftest import Programs, engines
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,7 +24,13 @@ def blocks(page: Path, language: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(ROOT)), marks=engines("".join(blocks(page, "python"))))
+        for page in PAGES
+    ],
+)
 def test_page_runs_and_prints_what_it_shows(page: Path, programs: Programs) -> None:
     """The Python blocks of a page are one program that runs without a warning; a text block right behind one is its output."""
     text = page.read_text(encoding="utf-8")
@@ -74,7 +80,13 @@ def test_pages_quote_examples_as_they_are() -> None:
         assert code in example or textwrap.indent(code, "    ") in example, name
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: str(example.name))
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, id=example.name, marks=engines(example.read_text(encoding="utf-8")))
+        for example in EXAMPLES
+    ],
+)
 def test_example_runs(example: Path, programs: Programs, tmp_path: Path) -> None:
     """Each example runs by itself in an empty folder, and runs again on what it left there."""
     for _ in range(2):

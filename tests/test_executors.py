@@ -83,6 +83,31 @@ def started(
     return thread, ended
 
 
+# --- arguments -----------------------------------------------------------------------------
+
+
+def given(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+class Adding(ExecutorWorker):
+    """Adds a keyword argument to each call."""
+
+    def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return super().execute(func, *args, added=10, **kwargs)
+
+
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, loky.ProcessPoolExecutor])
+def test_both_kinds_of_arguments_reach_a_call_on_an_executor(make: Callable[..., Executor]) -> None:
+    """A call has positional and keyword arguments at once, and rows of either kind arrive as they are."""
+    rows: list[Any] = [[1], {"x": 2}, (3, "four"), []]
+    wanted = [((1,), {}), ((), {"x": 2}), ((3, "four"), {}), ((), {})]
+    with make(1) as executor:
+        assert chunk(given, rows, worker=ExecutorWorker.on(executor)) == wanted
+        added = chunk(given, rows, worker=Adding.on(executor))
+        assert added == [(args, {"added": 10, **kwargs}) for args, kwargs in wanted]
+
+
 # --- how many at once --------------------------------------------------------------------
 
 
@@ -97,7 +122,7 @@ def test_executor_gets_chunk_size_calls_at_once_and_the_next_as_one_ends(by_hand
         by_hand.carry_out(number)
     wait_until(lambda: len(by_hand.submitted) == 6)
     by_hand.carry_out(5)
-    thread.join(10)
+    thread.join(100)
     assert ended == [[0, 2, 4, 6, 8, 10]]
 
 
@@ -110,7 +135,7 @@ def test_executor_worker_saves_each_result_the_moment_it_comes(by_hand: ByHand, 
     wait_until(lambda: Checkpoint.load(str(path)).completed == [False, True, False])
     by_hand.carry_out(0)
     by_hand.carry_out(2)
-    thread.join(10)
+    thread.join(100)
     assert ended == [[0, 2, 4]]
 
 
@@ -139,7 +164,7 @@ def test_override_of_execute_is_told_of_failures_and_losses(by_hand: ByHand) -> 
     for number in (0, 1):
         wait_until(functools.partial(_has_submitted, by_hand, number + 1))
         by_hand.submitted[number][0].set_exception(OSError("a node went down"))
-    thread.join(10)
+    thread.join(100)
     ((failure,),) = ended
     assert "call 0: the executor lost it: OSError: a node went down" in str(failure.exception)
 
@@ -175,7 +200,7 @@ def test_actors_that_the_user_started_run_one_call_each(by_hand: ByHand) -> None
     wait_until(lambda: len(by_hand.submitted) == 3)
     by_hand.carry_out(0)
     by_hand.carry_out(2)
-    thread.join(10)
+    thread.join(100)
     assert outputs == [2, 4, 6]
 
 
@@ -193,7 +218,7 @@ def test_kept_workers_serve_one_run_after_the_other(by_hand: ByHand) -> None:
         wait_until(lambda: len(by_hand.submitted) == count + 2)
         by_hand.carry_out(count + 1)
         by_hand.carry_out(count)
-        thread.join(10)
+        thread.join(100)
     assert outputs == [20, 40]
 
 
@@ -208,7 +233,7 @@ def test_cancelled_call_is_submitted_again(by_hand: ByHand) -> None:
     wait_until(lambda: len(by_hand.submitted) == 3)
     by_hand.carry_out(1)
     by_hand.carry_out(2)
-    thread.join(10)
+    thread.join(100)
     assert ended == [[2, 4]]
 
 
@@ -218,7 +243,7 @@ def test_call_fails_when_it_is_cancelled_again_and_again(by_hand: ByHand) -> Non
     for number in (0, 1):
         wait_until(functools.partial(_has_submitted, by_hand, number + 1))
         by_hand.submitted[number][0].cancel()
-    thread.join(10)
+    thread.join(100)
     assert isinstance(ended[0], WorkerDiedError)
     assert ended[0].index == 0
     assert str(ended[0]).startswith("call 0: the executor lost it: CancelledError: it was cancelled")
@@ -262,7 +287,7 @@ def test_run_ends_with_what_is_saved_when_the_executor_is_shut_down(by_hand: ByH
     wait_until(lambda: len(by_hand.submitted) == 2)
     by_hand.shutdown()
     by_hand.carry_out(0)
-    thread.join(10)
+    thread.join(100)
     (error,) = ended
     assert isinstance(error, RunStoppedError)
     assert "cannot schedule new futures after shutdown" in str(error)

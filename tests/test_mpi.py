@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Programs, noted, wait_until
+from conftest import STRICT, Programs, noted, wait_until
 
 from thread_chunks import Checkpoint
 
-pytest.importorskip("mpi4py")
+pytestmark = pytest.mark.engines
 
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",  # tests in a container are run by root
@@ -43,7 +43,7 @@ def double(x, gate):
         note(gate, "")
         if gate == "exit":
             os._exit(3)
-        time.sleep(60)
+        time.sleep(600)
     return 2 * x
 
 if __name__ == "__main__":
@@ -61,14 +61,13 @@ def mpiexec() -> str:
     """Find what starts MPI jobs: the one of the environment, as its library is the one that mpi4py finds."""
     folders = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     found = shutil.which("mpiexec", path=folders)
-    if found is None:
-        pytest.skip("there is no mpiexec: install openmpi")
+    assert found, "there is no mpiexec: install the extra test-engines"
     return found
 
 
 def start(programs: Programs, mpiexec: str, script: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Start a script on three ranks."""
-    job = [mpiexec, "-n", "3", sys.executable, "-W", "error", "-m", "mpi4py.futures", script, *arguments]
+    job = [mpiexec, "-n", "3", sys.executable, *STRICT, "-m", "mpi4py.futures", script, *arguments]
     return programs.start(None, "-c", REPLACE, *job, env=ENVIRONMENT)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_literal import Proxy
 
-from thread_chunks import _wire, config
+from thread_chunks import _parameters, _wire, config
 from thread_chunks._parameters import read_calls, shown
 from thread_chunks.messages import Call
 
@@ -156,22 +156,22 @@ def test_rows_of_calls_are_their_arguments(entries: list[Any], data: st.DataObje
     any_order = data.draw(st.permutations(list(some)))
     for indices in (some, list(some), tuple(any_order)):
         rows = _wire.unflat(*calls.rows_of(indices))
-        assert list(map(Call.of, indices, rows)) == [wanted[index] for index in indices]
+        assert list(map(Call, indices, *rows)) == [wanted[index] for index in indices]
 
 
 def test_calls_are_made_only_when_they_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of very many calls holds their arguments, and no object for each that nobody looks at."""
     made: list[int] = []
-    make = Call.of
 
-    def counted(index: int, row: Any) -> Call:
+    def counted(index: int, args: Any, kwargs: Any) -> Call:
         made.append(index)
-        return make(index, row)
+        return Call(index, args, kwargs)
 
-    monkeypatch.setattr(Call, "of", counted)
+    monkeypatch.setattr(_parameters, "Call", counted)
     _, calls = read_calls([[number] for number in range(1000)])
     assert len(calls) == 1000
-    assert list(map(list, _wire.unflat(*calls.rows_of(range(400, 402))))) == [[400], [401]]
+    args, kwargs = _wire.unflat(*calls.rows_of(range(400, 402)))
+    assert [*args, *kwargs] == [(400,), (401,), {}, {}]
     assert made == []
     assert [calls[7], *calls[20:22]] == [Call(7, (7,), {}), Call(20, (20,), {}), Call(21, (21,), {})]
     assert made == [7, 20, 21]

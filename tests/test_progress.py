@@ -246,7 +246,7 @@ def terminal(
     with monkeypatch.context() as patched, open(theirs, "w", encoding="utf-8") as stream:
         patched.setattr(sys, "stderr", stream)
         yield written, drawn
-    reader.join(10)
+    reader.join(100)
     os.close(ours)
     assert not reader.is_alive()
 
@@ -257,14 +257,14 @@ def test_bar_is_drawn_live_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     with terminal(monkeypatch) as (written, drawn):
         bar = progress.start(Pace("f", 10, 2), quiet, is_shown=True)
         bar.tick()
-        assert drawn.wait(10)
+        assert drawn.wait(100)
         wait_until(lambda: b"2/10 calls, 2 resumed, ? left" in b"".join(written), what="the bar")
         bar.saved(3, 1.0)
         bar.failed(7)
         wait_until(lambda: b"1 failed" in b"".join(written), what="the failure, without a wait")
         drawn.clear()
         bar.tick()
-        assert drawn.wait(10)
+        assert drawn.wait(100)
         bar.printed(b"a line\n")
         bar.saved(5, 1.0)
         bar.close()

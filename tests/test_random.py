@@ -49,7 +49,7 @@ def test_recipe_gives_the_same_numbers_when_the_run_was_killed(programs: Program
         def simulate(seed, number, scale):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
             if number > 3 and sys.argv[1] == "stop":
-                time.sleep(60)
+                time.sleep(600)
             return (scale * rng.random(3)).tolist()
 
         def saved(index, output):

@@ -30,7 +30,7 @@ from thread_chunks import (
     config,
 )
 
-pytestmark = pytest.mark.usefixtures("_quiet", "_tidy", "shared_ray")
+pytestmark = [pytest.mark.engines, pytest.mark.usefixtures("_quiet", "_tidy", "shared_ray")]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,20 @@ def triple(x: Any) -> Any:
 
 
 # --- a run ---------------------------------------------------------------------------------
+
+
+def test_both_kinds_of_arguments_reach_a_call_on_ray() -> None:
+    """A call has positional and keyword arguments at once, and rows of either kind arrive as they are."""
+
+    def given(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    worker = RayWorker(given)
+    try:
+        assert worker.run("label", 5, scale=2) == ("label", ((5,), {"scale": 2}))
+    finally:
+        worker.on_stop()
+    assert chunk(given, [[1], {"x": 2}], worker=RayWorker, chunk_size=1) == [((1,), {}), ((), {"x": 2})]
 
 
 def test_calls_run_on_ray_and_are_resumed(tmp_path: Path) -> None:
@@ -159,7 +173,7 @@ def test_run_leaves_the_ray_of_others_alone(tmp_path: Path) -> None:
     thread.start()
     assert chunk(double, [[i] for i in range(4)], worker=RayWorker, chunk_size=1) == [0, 2, 4, 6]
     gate.touch()
-    thread.join(60)
+    thread.join(100)
     assert ended == [[1, 2]]
 
 
@@ -169,7 +183,7 @@ def test_stream_that_is_left_early_ends_what_runs(tmp_path: Path) -> None:
     def call(x: int) -> int:
         note(tmp_path / f"process {x}", os.getpid())
         if x == 1:
-            wait_for(tmp_path / "never", 60)
+            wait_for(tmp_path / "never")
         return x
 
     with Chunker(call, chunk_size=2, worker=RayWorker) as chunker:
@@ -178,7 +192,7 @@ def test_stream_that_is_left_early_ends_what_runs(tmp_path: Path) -> None:
         wait_until(lambda: noted(tmp_path / "process 1"))
         stream.close()
         process = int(noted(tmp_path / "process 1")[0])
-        wait_until(lambda: not is_living(process), 10, "the end of the call")
+        wait_until(lambda: not is_living(process), what="the end of the call")
         assert chunker([[2], [3]]) == [2, 3]
 
 
@@ -261,7 +275,7 @@ def test_more_workers_than_cpus_do_not_wait_for_each_other(tmp_path: Path) -> No
 
     def meet(x: int) -> int:
         note(tmp_path / "here", x)
-        wait_until(lambda: len(noted(tmp_path / "here")) == count, 30)
+        wait_until(lambda: len(noted(tmp_path / "here")) == count)
         return x
 
     assert chunk(meet, [[i] for i in range(count)], worker=RayWorker, chunk_size=count) == list(range(count))
@@ -363,10 +377,10 @@ def _orphans(process: "subprocess.Popen[str]") -> set[int]:
 def test_script_goes_on_where_it_was_killed(programs: Programs, shared_ray: str) -> None:
     """A script that is killed takes its own Ray along; the next, on a running one, runs no saved call again."""
     process = programs.start(SLOW, env={"RAY_ADDRESS": ""})
-    wait_until(lambda: len(noted(programs.folder / "saved")) == 4, 60)
+    wait_until(lambda: len(noted(programs.folder / "saved")) == 4)
     wait_until(lambda: len(noted(programs.folder / "log")) == 5)
     process.kill()
-    wait_until(lambda: not _orphans(process), 10, "the end of its Ray")
+    wait_until(lambda: not _orphans(process), what="the end of its Ray")
     (programs.folder / "gate").touch()
     again = programs.run(SLOW, env={"RAY_ADDRESS": shared_ray})
     assert again.stdout.splitlines() == [str(list(range(8)))]
@@ -382,14 +396,14 @@ def test_script_ends_at_ctrl_c(stride: int, programs: Programs) -> None:
         inner = programs.within(moment)
         process = inner.start(SLOW, env={"RAY_ADDRESS": ""})
         if moment == "start":
-            wait_until(lambda: len(members(process.pid)) > 1, 60)  # noqa: B023 - it is asked right now
+            wait_until(lambda: len(members(process.pid)) > 1)  # noqa: B023 - it is asked right now
         else:
-            wait_until(lambda: len(noted(inner.folder / "log")) == 5, 60)  # noqa: B023
+            wait_until(lambda: len(noted(inner.folder / "log")) == 5)  # noqa: B023
         process.send_signal(signal.SIGINT)
         _, err = inner.finish(process, 15)
         assert "KeyboardInterrupt" in err
         assert "of 8 results are safe" in err
-        wait_until(lambda: not _orphans(process), 10, "the end of its Ray")  # noqa: B023
+        wait_until(lambda: not _orphans(process), what="the end of its Ray")  # noqa: B023
 
 
 def test_exit_of_a_call_leaves_a_ray_actor_alive() -> None:
@@ -425,7 +439,7 @@ def test_run_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None
         assert holder([[1]]) == [2]  # its actor stays, and keeps the CPUs
 
         def make_room() -> None:
-            warned.wait(30)
+            warned.wait(100)
             holder.close()
 
         threading.Thread(target=make_room).start()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import is_living, wait_until
+from conftest import STRICT, is_living, wait_until
 
 from thread_chunks import config
 from thread_chunks._relay import Relay
@@ -64,7 +64,7 @@ class Terminal:
         termios.tcsetwinsize(end, (24, COLUMNS))
         out = end if redirect is None else os.open(folder / redirect, os.O_WRONLY | os.O_CREAT)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", path], cwd=folder, stdin=end, stdout=out, stderr=end,
+            [sys.executable, *STRICT, path], cwd=folder, stdin=end, stdout=out, stderr=end,
             start_new_session=True,
         )  # fmt: skip
         for number in {end, out}:
@@ -89,8 +89,8 @@ class Terminal:
 
     def finish(self, code: int = 0) -> list[str]:
         """Wait for the end of the program, and return the rows."""
-        assert self.process.wait(30) == code, self.written.decode()
-        self._thread.join(20)
+        assert self.process.wait(100) == code, self.written.decode()
+        self._thread.join(100)
         assert not self._thread.is_alive()
         return rows(self.written)
 
@@ -98,8 +98,8 @@ class Terminal:
         """Kill what a failed test left."""
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
-        self._thread.join(10)
+            self.process.wait(100)
+        self._thread.join(100)
         os.close(self.master)
 
 
@@ -110,7 +110,7 @@ from thread_chunks import Chunker, ThreadWorker, chunk, config
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 def await_file(name):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 100
     while not os.path.exists(name) and time.monotonic() < end:
         time.sleep(0.005)
 
@@ -362,7 +362,7 @@ def test_run_leaves_no_descriptor_and_no_thread(start: Callable[..., Terminal], 
         chunker = Chunker(fails, chunk_size=2)
         chunker([[1], [2]])
         del chunker
-        end = time.monotonic() + 30
+        end = time.monotonic() + 100
         while state() != before and time.monotonic() < end:
             time.sleep(0.01)
         assert state() == before, (before, state())
@@ -434,7 +434,7 @@ def test_relay_writes_straight_to_the_terminal_until_it_is_asked_not_to(
     told = threading.Event()
     relay.attach(told.set)
     os.write(end, b"kept\nbegun")
-    assert told.wait(10)
+    assert told.wait(100)
     assert relay.take() == b"kept\n"
     os.write(end, b" and ended")
     assert relay.detach() == b"begun and ended\n"

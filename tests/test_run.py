@@ -38,7 +38,7 @@ def test_run_is_refused_when_its_workers_are_in_another_one() -> None:
 
     def first(x: int) -> tuple[str, int]:
         has_started.set()
-        may_end.wait(10)
+        may_end.wait(100)
         return "first", x
 
     outputs: list[Any] = []
@@ -46,7 +46,7 @@ def test_run_is_refused_when_its_workers_are_in_another_one() -> None:
         target=lambda: outputs.extend(chunk(first, [[x] for x in range(50)], actors, progress_bar=False))
     )
     thread.start()
-    assert has_started.wait(10)
+    assert has_started.wait(100)
     refused: list[BaseException] = []
 
     def second() -> None:
@@ -59,8 +59,8 @@ def test_run_is_refused_when_its_workers_are_in_another_one() -> None:
     other.start()
     wait_until(lambda: all(not actor.actor_inbox.empty() for actor in actors))
     may_end.set()
-    other.join(20)
-    thread.join(20)
+    other.join(100)
+    thread.join(100)
     assert outputs == [("first", x) for x in range(50)]
     assert "another run" in str(refused[0])
     assert chunk(str, [[1], [2]], actors, progress_bar=False) == ["1", "2"]
@@ -123,7 +123,7 @@ def test_run_saves_everything_when_space_returns(tmp_path: Path, monkeypatch: py
 
     def output(x: int) -> bytes:
         if x == 8:
-            assert has_failed.wait(10)
+            assert has_failed.wait(100)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         return bytes([x]) * 10_000
 

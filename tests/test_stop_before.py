@@ -166,7 +166,7 @@ def test_run_kills_what_still_runs_at_the_limit(tmp_path: Path, clock: Clock) ->
         chunk(resting(log), [[0.0], [FOREVER]], chunk_size=2, path=path, stop_before=LATER)
     assert caught.value.__notes__[0].startswith("1 of 2 results are safe")
     assert Checkpoint.load(path).output == [0.0, None]
-    wait_until(lambda: children() <= before, 5, "the end of all child processes")
+    wait_until(lambda: children() <= before, what="the end of all child processes")
 
 
 def test_run_ends_at_the_limit_and_not_at_the_next_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import least
 
 from thread_chunks import (
     Checkpoint,
@@ -40,28 +41,36 @@ def test_checkpoint_tells_when_and_where_each_call_ran(
 ) -> None:
     """Under every kind of worker, in records and folded: start, seconds and worker are those of the call."""
     monkeypatch.setattr(config, "fold_bytes", fold_bytes)
-    path = tmp_path / "a.pkl"
 
-    def run(number: int) -> tuple[float, int]:
-        Path(tmp_path, str(number)).touch()
-        while number < 2 and not Path(tmp_path, str(1 - number)).exists():  # the first two on two workers
+    def run(attempt: int, number: int) -> tuple[float, int]:
+        Path(tmp_path, f"{attempt} {number}").touch()
+        while (
+            number < 2 and not Path(tmp_path, f"{attempt} {1 - number}").exists()
+        ):  # the first two on two workers
             time.sleep(0.001)
         return time.time(), os.getpid()
 
-    before = time.time()
-    outputs = chunk(run, [[number] for number in range(20)], chunk_size=2, worker=worker, path=path)
-    checkpoint = Checkpoint.load(path)
-    outputs = [output[:2] for output in outputs]
-    for (ended, _), started, seconds in zip(outputs, checkpoint.started, checkpoint.seconds, strict=True):
-        assert started is not None
-        assert seconds is not None
-        assert before <= started <= ended + 0.05  # of a short call it is told from those before it
-        assert started + seconds >= ended - 0.05
-    assert set(checkpoint.workers) == {0, 1}
-    assert checkpoint.workers[0] != checkpoint.workers[1]
-    if worker is not ThreadWorker:
-        processes = {number: pid for number, (_, pid) in zip(checkpoint.workers, outputs, strict=True)}
-        assert [processes[number] for number in checkpoint.workers] == [pid for _, pid in outputs]
+    def measure(attempt: int) -> float:
+        path, before, off = tmp_path / f"{attempt}.pkl", time.time(), 0.0
+        rows = [[attempt, number] for number in range(20)]
+        outputs = chunk(run, rows, chunk_size=2, worker=worker, path=path)
+        checkpoint = Checkpoint.load(path)
+        outputs = [output[:2] for output in outputs]
+        for (ended, _), started, seconds in zip(outputs, checkpoint.started, checkpoint.seconds, strict=True):
+            assert started is not None
+            assert seconds is not None
+            assert before <= started
+            off = max(
+                off, started - ended, ended - started - seconds
+            )  # of a short call: told from those before
+        assert set(checkpoint.workers) == {0, 1}
+        assert checkpoint.workers[0] != checkpoint.workers[1]
+        if worker is not ThreadWorker:
+            processes = {number: pid for number, (_, pid) in zip(checkpoint.workers, outputs, strict=True)}
+            assert [processes[number] for number in checkpoint.workers] == [pid for _, pid in outputs]
+        return off
+
+    assert least(measure, 0.05) < 0.05
 
 
 @pytest.mark.parametrize("fold_bytes", [0, config.fold_bytes], ids=["records", "folded"])
@@ -70,30 +79,34 @@ def test_calls_of_one_worker_do_not_overlap(
 ) -> None:
     """Short calls, which are saved in groups, and long ones between them stand one behind the other, where they ran."""
     monkeypatch.setattr(config, "fold_bytes", fold_bytes)
-    path = tmp_path / "a.pkl"
 
     def work(number: int) -> float:
         begun = time.time()
         time.sleep(0.05 if number % 97 == 0 else number % 5 / 1000)
         return begun
 
-    begun = chunk(work, [[number] for number in range(400)], chunk_size=2, path=path)
-    checkpoint = Checkpoint.load(path)
-    for started, real in zip(checkpoint.started, begun, strict=True):
-        assert started is not None
-        assert real - 0.5 < started < real + 0.05  # a loaded machine takes its time between two calls
-    for worker in (0, 1):
-        spans = sorted(
-            (started, seconds)
-            for started, seconds, where in zip(
-                checkpoint.started, checkpoint.seconds, checkpoint.workers, strict=True
+    def measure(attempt: int) -> float:
+        path = tmp_path / f"{attempt}.pkl"
+        begun = chunk(work, [[number] for number in range(400)], chunk_size=2, path=path)
+        checkpoint = Checkpoint.load(path)
+        for worker in (0, 1):
+            spans = sorted(
+                (started, seconds)
+                for started, seconds, where in zip(
+                    checkpoint.started, checkpoint.seconds, checkpoint.workers, strict=True
+                )
+                if where == worker and started is not None and seconds is not None
             )
-            if where == worker and started is not None and seconds is not None
-        )
-        assert spans
-        assert all(
-            start + taken < following + 0.01 for (start, taken), (following, _) in itertools.pairwise(spans)
-        )
+            assert spans
+            assert all(
+                start + taken < following + 0.01
+                for (start, taken), (following, _) in itertools.pairwise(spans)
+            )
+        assert None not in checkpoint.started
+        off = [(started or 0.0) - real for started, real in zip(checkpoint.started, begun, strict=True)]
+        return max(*off, -min(off) / 10)  # between two calls a loaded machine takes its time
+
+    assert least(measure, 0.05) < 0.05
 
 
 @pytest.mark.parametrize("worker", [ProcessWorker, Doubling])

@@ -92,6 +92,30 @@ def test_worker_runs_another_function_when_it_is_set(kind: type[Worker]) -> None
         worker.on_stop()
 
 
+def noted_arguments(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+@every_kind
+def test_worker_passes_positional_and_keyword_arguments_on(kind: type[Worker]) -> None:
+    """Both kinds of arguments of one call arrive, whether it is run directly or an override adds to a row."""
+
+    class Adding(kind):  # type: ignore[misc, valid-type]
+        def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            return super().execute(func, *args, added=10, **kwargs)
+
+    rows: list[Any] = [[1], {"x": 2}, (3, "four"), [], {}, [{"x": 5}]]
+    wanted = [((1,), {}), ((), {"x": 2}), ((3, "four"), {}), ((), {}), ((), {}), (({"x": 5},), {})]
+    outputs = chunk(noted_arguments, rows, chunk_size=1, worker=Adding)
+    assert outputs == [(args, {"added": 10, **kwargs}) for args, kwargs in wanted]
+    assert chunk(noted_arguments, rows, chunk_size=1, worker=kind) == wanted
+    worker = kind(noted_arguments)
+    try:
+        assert worker.run("label", 5, scale=2) == ("label", ((5,), {"scale": 2}))
+    finally:
+        worker.on_stop()
+
+
 @every_kind
 def test_worker_says_what_is_missing_when_it_holds_no_function(kind: type[Worker]) -> None:
     """A worker without a function says how to give it one."""
@@ -119,16 +143,16 @@ def test_process_worker_leaves_no_child_when_it_is_dropped() -> None:
     worker.run("label", 1)
     assert len(children() - before) == 1
     del worker
-    wait_until(lambda: children() <= before, 5, "the end of the child")
+    wait_until(lambda: children() <= before, what="the end of the child")
 
 
 @every_kind
 def test_worker_answers_a_proxy(kind: type[Worker]) -> None:
     """A started worker can be used through pykka's own proxy, as any actor."""
     proxy = kind.start(double).proxy()
-    assert proxy.run("label", 4).get(timeout=20) == ("label", 8)
-    proxy.set_func(triple).get(timeout=20)
-    assert proxy.run("label", 4).get(timeout=20) == ("label", 12)
+    assert proxy.run("label", 4).get(timeout=100) == ("label", 8)
+    proxy.set_func(triple).get(timeout=100)
+    assert proxy.run("label", 4).get(timeout=100) == ("label", 12)
 
 
 # --- in a run ----------------------------------------------------------------------------
@@ -236,7 +260,7 @@ def test_worker_does_not_hold_up_calls_behind_a_long_one(kind: type[Worker], tmp
 
     def one_long(index: int) -> int:
         if index == 500:
-            wait_for(tmp_path / "501", 5)
+            wait_for(tmp_path / "501")
         if index == 501:
             note(tmp_path / "501", "ended")
         return index

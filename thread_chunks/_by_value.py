@@ -60,6 +60,13 @@ def _with_our_makers(reduced: Any) -> Any:
     return reduced
 
 
+def _give_at_birth(reduced: tuple[Any, ...]) -> None:
+    """Have a class made with its ``__class__``, as of a proxy: no class takes that later."""
+    match reduced:
+        case (_, (_, _, _, dict() as names, _, _), (dict() as later, _), *_) if "__class__" in later:
+            names["__class__"] = later.pop("__class__")
+
+
 def _is_scripts(value: Any) -> bool:
     """Tell whether a child could not import something: cloudpickle does not look at what is no Python function."""
     return value.__module__ in _script.NAMES or "<locals>" in value.__qualname__
@@ -77,6 +84,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
         if isinstance(value, _CACHED) and _is_scripts(value):
             return _code.cached, (value.__wrapped__, value.cache_parameters())
         reduced = super().reducer_override(value)
+        if issubclass(type(value), type) and type(reduced) is tuple:
+            _give_at_birth(reduced)
         return _with_our_makers(reduced) if isinstance(value, types.FunctionType) else reduced
 
 

@@ -19,12 +19,15 @@ Three threads, joined by boxes::
 from __future__ import annotations
 
 import atexit
+import builtins
 import gc
 import io
 import os
 import sys
 import threading
-import time
+from os import _exit as end_process
+from os import fstat, getpid, readv, write
+from time import monotonic, perf_counter, time
 
 from . import _code, _inside, _outcome, _wire
 from ._outbox import DONE, LONG, Message, Outbox, read_peak
@@ -42,8 +45,12 @@ else:  # the same without what a child does not need: it starts in half the time
     import _queue as queue
     import _signal as signal
 
+globals()["__builtins__"] = dict(vars(builtins))  # as in `_wire`
+
 PIECE = 1 << 30  # the kernel moves no more than 2 GiB at once
 LOST_SOCKET = 74  # exit code of a child whose socket was closed by the user's code
+NO_MEMORY = 75  # of one that has none left for what it is sent, or has to say
+BROKEN = 76  # of one in which something else failed that is no call
 PROGRAM = f"""\
 import gc, sys
 gc.disable()
@@ -77,11 +84,11 @@ class Runner:
     def __init__(self, inbox: queue.SimpleQueue[Any], outbox: Outbox) -> None:
         self.inbox = inbox
         self.outbox = outbox
-        self.process = os.getpid()
+        self.process = getpid()
         self.func: Any = None
         self.worker = 0
         # One iterator for two threads: each call goes to who asks first, and none is made before.
-        self.calls: Iterator[tuple[int, Any]] = iter(())
+        self.calls: Iterator[tuple[int, Any, Any]] = iter(())
 
     def loop(self) -> None:
         """Return when the parent says that it needs no more."""
@@ -95,6 +102,14 @@ class Runner:
         sys.argv[:] = argv
         if directory is not None:
             os.chdir(directory)
+
+    def environment(self, changed: dict[str, str | None]) -> None:
+        """Take over what changed in the parent's environment."""
+        for name, value in changed.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def function(self, pickled: bytes, buffers: list[Any]) -> None:
         """Load the function, and say how that went; it stays until the next one."""
@@ -115,7 +130,7 @@ class Runner:
         self.worker = worker
         try:
             indices, rows = load(pickled, buffers)
-            self.calls = zip(indices, _wire.unflat(*rows), strict=True)
+            self.calls = zip(indices, *_wire.unflat(*rows), strict=True)
         except BaseException as error:
             self.outbox.say(("broken parameters", packed(error)))
             self.outbox.say(DONE)
@@ -132,19 +147,19 @@ class Runner:
     ) -> None:
         """Run the calls of one chunk whose rows are pickled each by itself: no call sees what another did to them."""
         self.worker = worker
-        self.calls = zip(indices, rows, strict=True)
+        self.calls = zip(indices, *zip(*rows, strict=True), strict=True)
         self._run(len(indices), lease, run_pickled, stops_at_failure)
 
     def _run(
-        self, count: int, lease: float, run: Callable[[Any, Any], _outcome.Ran], stops_at_failure: bool
+        self, count: int, lease: float, run: Callable[[Any, Any, Any], _outcome.Ran], stops_at_failure: bool
     ) -> None:
         """Run calls, as long as the sender has not handed them back."""
         func, put, process = self.func, self.outbox.put, self.process
         if count > 1:
             self.outbox.say(("lease", lease))
-        for index, row in self.calls:
-            start, seconds, outcome = run(func, row)
-            if os.getpid() != process:
+        for index, args, kwargs in self.calls:
+            start, seconds, outcome = run(func, args, kwargs)
+            if getpid() != process:
                 leave_fork(outcome)
             if type(outcome) is bytes and seconds < LONG:
                 put(index, seconds, outcome)
@@ -163,22 +178,22 @@ class Runner:
         if not is_only:  # the next call may write into the same memory
             buffers = list(map(bytearray, buffers))
         peak = read_peak() if seconds >= LONG else 0
-        elapsed = time.perf_counter() - start
-        started = time.time() - elapsed
+        elapsed = perf_counter() - start
+        started = time() - elapsed
         self.outbox.put(index, seconds, ("alone", main, buffers, started, peak), is_urgent=is_large)
 
     def take_back(self) -> list[int]:
         """Take every call that is not started out of the chunk; the sender's thread does."""
-        return [index for index, _ in list(self.calls)]
+        return [index for index, *_ in list(self.calls)]
 
 
-def run_pickled(func: Callable[..., Any], pickled: tuple[bytes, list[Any]]) -> _outcome.Ran:
+def run_pickled(func: Callable[..., Any], main: bytes, buffers: list[Any]) -> _outcome.Ran:
     """Run one call whose row is still pickled; what comes out of unpickling it is its outcome, too."""
     try:
-        row = load(*pickled)
+        args, kwargs = load(main, buffers)
     except BaseException as error:
         return 0.0, 0.0, ("failed", packed(error))
-    return _outcome.run_call(func, row)
+    return _outcome.run_call(func, args, kwargs)
 
 
 def leave_fork(outcome: Any) -> None:
@@ -187,7 +202,7 @@ def leave_fork(outcome: Any) -> None:
     if is_failed:
         sys.stderr.write(outcome[1][2])
     flush()
-    os._exit(is_failed)
+    end_process(is_failed)
 
 
 def flush() -> None:
@@ -211,18 +226,18 @@ class Descriptor:
 
     def _look(self) -> tuple[int, int] | None:
         try:
-            found = os.fstat(self.number)
+            found = fstat(self.number)
         except OSError:
             return None
         return found.st_dev, found.st_ino
 
     def send(self, data: memoryview) -> int:
         """Write some bytes; return how many."""
-        return self._checked(lambda: os.write(self.number, data[:PIECE]))
+        return self._checked(lambda: write(self.number, data[:PIECE]))
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read some bytes; return how many, 0 if the other end is gone."""
-        return self._checked(lambda: os.readv(self.number, [buffer[:PIECE]]))
+        return self._checked(lambda: readv(self.number, [buffer[:PIECE]]))
 
     def _checked(self, use: Callable[[], int]) -> int:
         """Look before it is used; and if it was closed right then, behind it."""
@@ -235,10 +250,25 @@ class Descriptor:
 
     def _check(self) -> None:
         if self._look() != self.identity:
-            os._exit(LOST_SOCKET)
+            end_process(LOST_SOCKET)
 
 
 # --- the three threads ------------------------------------------------------------
+
+
+def kept(run: Callable[..., None], *arguments: Any) -> None:
+    """Do what one of the three threads does; without it the parent would wait for ever, so nothing else is left, either."""
+    try:
+        run(*arguments)
+    except MemoryError:
+        end_process(NO_MEMORY)
+    except BaseException as error:
+        try:
+            sys.stderr.write(_outcome.describe(error)[2])
+            flush()
+        except BaseException:  # what a call left there may be broken, too
+            pass
+        end_process(BROKEN)
 
 
 def read_messages(stream: _wire.Stream, inbox: queue.SimpleQueue[Any]) -> None:
@@ -249,7 +279,7 @@ def read_messages(stream: _wire.Stream, inbox: queue.SimpleQueue[Any]) -> None:
         inbox.put(DONE)
         _wire.receive(stream)
     except (EOFError, OSError):
-        os._exit(1)
+        end_process(1)
 
 
 def send_outcomes(stream: _wire.Stream, runner: Runner) -> None:
@@ -261,22 +291,22 @@ def send_outcomes(stream: _wire.Stream, runner: Runner) -> None:
     die_with_parent()
     end: float | None = None
     while True:
-        timeout = None if end is None else max(0.0, end - time.monotonic())
+        timeout = None if end is None else max(0.0, end - monotonic())
         began, indices, seconds, items = runner.outbox.take(timeout)
         message = list(Message(runner.worker, indices, seconds, items).parts(began))
         for item in items:
             if item is DONE:
                 end = None
             elif type(item) is tuple and item[0] == "lease":
-                end = time.monotonic() + item[1]
-        if end is not None and time.monotonic() >= end:
+                end = monotonic() + item[1]
+        if end is not None and monotonic() >= end:
             message.append(("returned", runner.take_back()))
             end = None
         try:
             if message:
                 _wire.send(stream, message)
         except OSError:
-            os._exit(1)
+            end_process(1)
 
 
 def die_with_parent() -> None:
@@ -287,13 +317,21 @@ def die_with_parent() -> None:
     thread that asked, so a thread that stays must ask.
     """
     if sys.platform == "linux":
-        import ctypes
+        try:
+            import ctypes
 
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
+            ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
+        except (ImportError, AttributeError, OSError):  # a Python built without it
+            pass
 
 
 def main(descriptor: int) -> None:
     """Run calls until told to stop."""
+    kept(serve, descriptor)
+
+
+def serve(descriptor: int) -> None:
+    """Start the other two threads, and run calls in this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     for number in (signal.SIGTTIN, signal.SIGTTOU):  # a group of its own may neither read nor be stopped
         signal.signal(number, signal.SIG_IGN)
@@ -305,9 +343,9 @@ def main(descriptor: int) -> None:
     stream = Descriptor(descriptor)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     outbox = Outbox()
-    threading.Thread(target=read_messages, args=(stream, inbox), daemon=True).start()
+    threading.Thread(target=kept, args=(read_messages, stream, inbox), daemon=True).start()
     runner = Runner(inbox, outbox)
-    threading.Thread(target=send_outcomes, args=(stream, runner), daemon=True).start()
+    threading.Thread(target=kept, args=(send_outcomes, stream, runner), daemon=True).start()
     _inside.calling(_inside.ELSEWHERE, runner.loop)
     leave()
 
@@ -320,4 +358,4 @@ def leave() -> None:
             step()
         except BaseException:  # what is raised in here was shown, and ends nothing
             continue
-    os._exit(0)
+    end_process(0)

@@ -6,35 +6,25 @@ wait at once. Who asks, and what is done about a death, is not known here.
 """
 
 import contextlib
-import fcntl
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import _child, _wire, config
 from ._by_value import dump
+from ._halt import Halt
+from ._interpreter import environment, started
 from ._late import imported
 from ._not_started import NotStartedError
 from ._outbox import DONE
+from ._parameters import name_of
+from ._process import Process
 from ._received import rebuilt, results
 from .errors import CallTimeoutError, WorkerDiedError
 from .messages import FailedCall, Outcome
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
-"""What tells numerical libraries how many threads they may use."""
 
 
 class UnreadableError(Exception):
@@ -50,6 +40,8 @@ class ChildProcess:
         Threads that numerical libraries may use in the child, unless the user set the variables.
     outputs
         What the child gets as stdout and stderr; ``None`` for those of this process.
+    tell_stalled
+        Told, once for each wait, what it is that takes long before a call can begin.
 
     Attributes
     ----------
@@ -62,30 +54,35 @@ class ChildProcess:
         If the system does not let it start.
     """
 
-    def __init__(self, threads: int, outputs: tuple[int | None, int | None] = (None, None)) -> None:
+    def __init__(
+        self,
+        threads: int,
+        outputs: tuple[int | None, int | None] = (None, None),
+        tell_stalled: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._threads = threads
+        self._environment = environment(os.environ, threads)
         try:
-            self._sock, self._process = _start(threads, outputs)
-        except OSError as error:
+            self._sock, popen = started(_child.PROGRAM, self._environment, outputs)
+        except (OSError, RuntimeError) as error:
             msg = f"the worker process could not be started: {error}"
             raise NotStartedError(msg) from error
+        self._process = Process(popen)
         self.is_exhausted = False
         self._parent = os.getpid()
         self._deadline: float | None = None
         self._timeout = 0.0
+        self._doing = ""
+        self._halt: Halt | None = None
+        self._tell_stalled = tell_stalled
         self._surroundings: Any = None
         self._func: Callable[..., Any] | None = None
         self._loading = 0
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs. It is not reaped: its number stays taken until its group is killed."""
-        process = self._process
-        if process.returncode is not None or not hasattr(os, "waitid"):
-            return process.poll() is None
-        try:
-            return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        except ChildProcessError:  # somebody else waited for it
-            return process.poll() is None
+        """Whether the process still runs."""
+        return self._process.is_alive
 
     @property
     def resident(self) -> int:
@@ -95,6 +92,15 @@ class ChildProcess:
             return int(psutil.Process(self._process.pid).memory_info().rss)
         except psutil.Error:
             return 0
+
+    def follow_environment(self) -> None:
+        """Change in its environment what changed in that of this process; what a call changed there stays."""
+        before, now = self._environment, environment(os.environ, self._threads)
+        names = before.keys() | now.keys()
+        changed = {name: now.get(name) for name in names if before.get(name) != now.get(name)}
+        if changed:
+            self._send(("environment", changed))
+            self._environment = now
 
     def prepare(self) -> None:
         """Make imports, arguments and working directory those of this process now."""
@@ -107,10 +113,17 @@ class ChildProcess:
             self._send(("setup", *surroundings))
             self._surroundings = surroundings
 
-    def load(self, func: Callable[..., Any], pickled: "tuple[bytes, list[Any]] | None" = None) -> None:
+    def load(
+        self,
+        func: Callable[..., Any],
+        pickled: "tuple[bytes, list[Any]] | None" = None,
+        timeout: float | None = None,
+    ) -> None:
         """Send the function, unless it was the last one sent."""
         if func is not self._func:
-            self._send(("function", *_wire.out_of_band(*(pickled or _pickled(func)))))
+            message = "function", *_wire.out_of_band(*(pickled or _pickled(func)))
+            with self._loading_within(timeout, func):
+                self._send(message)
             self._func = func
             self._loading += 1
 
@@ -143,14 +156,17 @@ class ChildProcess:
         UnreadableError
             If function or parameters cannot be pickled or unpickled; no call was run.
         CallTimeoutError
-            If no outcome came for `timeout` seconds; the child was killed.
+            If no outcome came for `timeout` seconds, or the function was not loaded; the child was killed.
         WorkerDiedError
             If the child died.
         """
         message = _chunk(indices, rows)
-        self._finish_loading()  # starting up and importing is no part of the call
+        with self._loading_within(timeout, self._func):  # starting up and importing is no part of the call
+            self._finish_loading()
+        self._set_deadline(timeout, "the call")
+        self._halt = Halt(config.stall_seconds)
         moved = self._send((*message, lease, stops_at_failure, worker))
-        self._set_deadline(timeout)
+        self._halt = None
         unreadable, is_last, ended = None, False, 0  # outcomes come in the order of the calls
         while not is_last:
             items = self._receive()
@@ -178,25 +194,18 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End the process and its group at once. May be called from any thread, more than once."""
-        if self._process.returncode is None:
-            self._kill_group()
+        self._process.kill()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def _kill_group(self) -> None:
-        self._process.kill()  # it may have left its group
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
     def stop(self, grace: float) -> None:
         """Let the process end by itself; after `grace` seconds, kill it. Blocks until it is gone."""
-        if self._process.returncode is None:
-            with contextlib.suppress(WorkerDiedError):
+        if not self._process.has_ended:
+            self._set_deadline(grace, "its end")
+            with contextlib.suppress(WorkerDiedError, CallTimeoutError):
                 self._send(DONE)
-            try:
-                # A child that was never given a function runs nothing of the user's: it may still be starting.
-                self._process.wait(0 if self._func is None else grace)
-            except subprocess.TimeoutExpired:
+            # A child that was never given a function runs nothing of the user's: it may still be starting.
+            if not self._process.wait(0 if self._func is None else grace):
                 self.kill()
                 self._process.wait()
         self._sock.close()
@@ -204,7 +213,7 @@ class ChildProcess:
     def __del__(self) -> None:
         """End a child whose worker was forgotten without being stopped."""
         if hasattr(self, "_process") and self._parent == os.getpid():  # a fork of it has no children
-            if self._process.returncode is None:
+            if not self._process.has_ended:
                 self.kill()
                 self._process.wait()
             self._sock.close()
@@ -242,21 +251,36 @@ class ChildProcess:
             # End of file, a broken pipe, or bytes that no child of ours would send.
             raise self._death() from error
 
-    def _set_deadline(self, timeout: float | None) -> None:
-        self._timeout = timeout or 0.0
+    def _set_deadline(self, timeout: float | None, doing: str = "") -> None:
+        self._timeout, self._doing = timeout or 0.0, doing
         self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    @contextlib.contextmanager
+    def _loading_within(self, timeout: float | None, func: Any) -> Iterator[None]:
+        """Limit the time until the child has the function: `timeout`, but not less than importing may take."""
+        limit = None if timeout is None else max(timeout, config.load_seconds)
+        self._set_deadline(limit, f"loading {name_of(func)} in a worker process")
+        self._halt = Halt(config.stall_seconds)
+        try:
+            yield
+        finally:
+            self._set_deadline(None)
+            self._halt = None
 
     def _check(self) -> None:
         """Look up from a wait: raise if it should end."""
         if not self.is_alive:
             raise EOFError
+        now = time.monotonic()
+        if self._halt is not None and self._halt.is_news(now):
+            self._tell_stalled(f"{self._doing} has taken more than {config.stall_seconds:g} s")
         if self._deadline is None:
             return
-        remaining = self._deadline - time.monotonic()
+        remaining = self._deadline - now
         if remaining <= 0:
             self.kill()
             self._process.wait()
-            msg = f"the call took longer than its timeout of {self._timeout:g} s, and its process was killed"
+            msg = f"{self._doing} took longer than its timeout of {self._timeout:g} s, and its process was killed"
             raise CallTimeoutError(msg) from None
         self._sock.settimeout(min(config.heartbeat_seconds, remaining + 0.001))
 
@@ -266,57 +290,12 @@ class ChildProcess:
         while self.is_alive and time.monotonic() < end:
             time.sleep(0.001)
         self.kill()  # and what the call had started: it would disturb the next try
-        code = self._process.wait()
-        return WorkerDiedError(f"the worker process {_describe_exit(code)}", code)
+        self._process.wait()
+        return WorkerDiedError(f"the worker process {self._process.describe()}", self._process.code)
 
     def _failed_call(self, index: int, description: tuple[Any, ...]) -> FailedCall:
         self.is_exhausted |= description[-1]
         return FailedCall(index, rebuilt(*description), description[2])
-
-
-def _start(
-    threads: int, outputs: tuple[int | None, int | None]
-) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
-    ours, theirs = map(_above_standard, socket.socketpair())
-    with theirs:
-        try:
-            return ours, subprocess.Popen(  # noqa: S603 - our own interpreter and file
-                [*_interpreter(), "-c", _child.PROGRAM, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=outputs[0] if _is_open(1) else subprocess.DEVNULL,
-                stderr=outputs[1] if _is_open(2) else subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=_environment(os.environ, threads),
-                process_group=0,  # what a call starts ends with it, when it is killed
-            )
-        except BaseException:
-            ours.close()
-            raise
-
-
-def _above_standard(end: socket.socket) -> socket.socket:
-    """Keep a socket from the numbers of the standard streams, should these be closed: calls print to them."""
-    if end.fileno() > 2:  # noqa: PLR2004 - stderr
-        return end
-    with end:
-        return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
-
-
-def _interpreter() -> list[str]:
-    # -P: the working directory must not become importable before the parent says so.
-    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined]  # noqa: SLF001
-
-
-def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
-    return dict.fromkeys(THREAD_VARIABLES, str(threads)) | dict(environ)
 
 
 def _pickled(value: Any) -> tuple[bytes, list[Any]]:
@@ -332,23 +311,8 @@ def _chunk(indices: Sequence[int], rows: tuple[int, Sequence[Any]]) -> tuple[Any
     width, values = rows
     if len(indices) == 1 or (width and _wire.kinds(values) <= _wire.PLAIN):
         return "chunk", *_wire.out_of_band(*_pickled((indices, rows)))
-    return "rows", indices, [_wire.out_of_band(*_pickled(row)) for row in _wire.unflat(*rows)]
-
-
-def _describe_exit(code: int) -> str:
-    if code == _child.LOST_SOCKET:
-        return f"ended with exit code {code}: a call closed the descriptors of its process, our socket too"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if code == -signal.SIGKILL:
-        return (
-            f"was killed by {name}: often the system's out-of-memory killer; "
-            "a smaller chunk_size needs less memory"
-        )
-    if code == -signal.SIGSEGV:
-        return f"was killed by {name}: run the script with python -X faulthandler to see where it crashed"
-    return f"was killed by {name}"
+    return (
+        "rows",
+        indices,
+        [_wire.out_of_band(*_pickled(row)) for row in zip(*_wire.unflat(*rows), strict=True)],
+    )

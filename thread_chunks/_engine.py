@@ -23,7 +23,7 @@ import numpy as np
 from . import _inside, _outcome, _wire
 
 Row = tuple[bytes, tuple[bytearray, ...]]
-"""The arguments of one call: their pickle, and its large buffers."""
+"""The positional and the keyword arguments of one call: their pickle, and its large buffers."""
 
 _KEPT = 4  # functions that a process remembers; a long-lived engine sees many
 _functions: dict[str, Any] = {}
@@ -98,7 +98,7 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         return "failed", _outcome.packed(error)
     start, seconds, outcome = _inside.calling(
-        _inside.ELSEWHERE, functools.partial(_outcome.run_call, func, arguments)
+        _inside.ELSEWHERE, functools.partial(_outcome.run_call, func, *arguments)
     )
     if outcome[0] == "failed":
         return outcome  # type: ignore[no-any-return]
@@ -107,7 +107,7 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
     # beside the message where an engine can do that, and inside of it where not.
     buffers = [np.array(view, np.uint8) for view in views]
     started = time.time() - (time.perf_counter() - start)
-    columns = _wire.single(index, seconds, main, buffers)
+    columns = _wire.sent(index, seconds, main, buffers)
     return "results", columns, (started, slot, 0), main, buffers
 
 

@@ -71,7 +71,7 @@ class Engine:
 
     def pack(self, call: Call) -> Any:
         """Make one call ready to travel; raises whatever pickling its arguments raises."""
-        return call.index, dump_copied(call.kwargs or call.args)
+        return call.index, dump_copied((call.args, call.kwargs))
 
     def submit(self, function: Any, packed: Any, slot: int, *, durable: bool) -> "Future[Any]":
         """Hand one call over, and do not wait for it.

@@ -7,6 +7,7 @@ calls and what the user asked for, and nothing of actors.
 import logging
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 
 from ._inside import is_script
 from ._job import Job
@@ -84,7 +85,7 @@ class Failures:
         error = self._described(failed)
         if (isinstance(error, Exception) and not isinstance(error, _EXITS)) or is_script():
             return error
-        msg = f"call {failed.index}, with parameters {self._shown(failed)}, ended with {error!r}"
+        msg = f"call {failed.index}, with parameters {self._shown(failed)}, ended with {shown(error)}"
         exit_error = CallExitError(msg)
         exit_error.__cause__ = error
         return exit_error
@@ -93,7 +94,8 @@ class Failures:
         """Name the call in its exception."""
         error = failed.exception
         if isinstance(error, (WorkerDiedError, CallTimeoutError)) and error.parameters is None:
-            error.index, error.parameters = failed.index, self._job.parameters[failed.index]
+            with suppress(Exception):  # a class of the user's may refuse
+                error.index, error.parameters = failed.index, self._job.parameters[failed.index]
         add_note(error, f"in call {failed.index}, with parameters {self._shown(failed)}")
         if isinstance(error, MemoryError):
             add_note(error, "a smaller chunk_size needs less memory")

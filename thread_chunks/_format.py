@@ -32,13 +32,13 @@ from .errors import (
     NotACheckpointError,
 )
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"thrdchnk"
 _OPEN, _CLOSE = b"\x80\x05C\xa0", b"0"  # PROTO 5, SHORT_BINBYTES of 160 bytes; POP
 _NAME_BYTES = 64
 _PIECE = 1 << 20
 _HEADER = struct.Struct(f"<8sHHI16s32sQIQQ{_NAME_BYTES}sI")
-_UNRELEASED = b"\x80\x05C\x50" + MAGIC + b"\x01\x00"  # how the only format before this one began
+_UNRELEASED = b"\x80\x05C\x50" + MAGIC + b"\x01\x00"  # how the first format began
 HOLDER_OFFSET = len(_OPEN) + 12
 START = _OPEN + MAGIC
 """How every checkpoint file begins."""
@@ -149,7 +149,7 @@ class Scan:
     @property
     def damages(self) -> list[Damage]:
         """What was damaged among the records, once all were taken."""
-        return joined_damages(self._reader.damages, self.end)
+        return joined_damages(self._reader)
 
     @property
     def end(self) -> int:
@@ -184,6 +184,8 @@ def read_head(file: BinaryIO, header: Header, path: str, *, keep: bool = True) -
     CheckpointCorruptError
         If it is damaged.
     """
+    if header.records_start > os.fstat(file.fileno()).st_size:
+        raise CheckpointCorruptError(_corrupt(path))  # before memory is taken for what is not there
     pieces, left, crc = [], header.head_size, 0
     while left and (piece := file.read(left if keep else min(left, _PIECE))):
         left, crc = left - len(piece), zlib.crc32(piece, crc)
@@ -193,22 +195,19 @@ def read_head(file: BinaryIO, header: Header, path: str, *, keep: bool = True) -
     return b"".join(pieces)
 
 
-def joined_damages(damages: list[Damage], end: int) -> list[Damage]:
-    """Whatever lies behind the last valid record is one torn tail."""
-    inside = [damage for damage in damages if damage.offset < end]
-    tail = [damage for damage in damages if damage.offset >= end]
+def joined_damages(reader: RecordReader) -> list[Damage]:
+    """Whatever lies behind the last valid record is one torn tail, unless records of another place are in it."""
+    inside = [damage for damage in reader.damages if damage.offset < reader.end]
+    tail = [damage for damage in reader.damages if damage.offset >= reader.end]
     if tail:
-        inside.append(Damage(end, sum(damage.size for damage in tail), tail[0].index, is_tail=True))
+        size = sum(damage.size for damage in tail)
+        inside.append(Damage(reader.end, size, tail[0].index, is_tail=not reader.has_strays))
     return inside
 
 
 def _parse_header(data: bytes, path: str) -> Header:
     if data.startswith(_UNRELEASED):
-        msg = (
-            f"{path} was written by a development version of thread-chunks from before its release (file "
-            "format 1), which this one does not read. It was left alone. Use that version, or another path."
-        )
-        raise CheckpointVersionError(msg)
+        raise CheckpointVersionError(_unreleased(path, 1))
     content = data[len(_OPEN) : -len(_CLOSE)]
     if len(data) < HEADER_SIZE:
         if len(data) > len(_OPEN) and data[: len(START)] == START[: len(data)]:
@@ -221,6 +220,8 @@ def _parse_header(data: bytes, path: str) -> Header:
         raise NotACheckpointError(_not_ours(path))
     if not is_whole:
         raise CheckpointCorruptError(_corrupt(path))
+    if version < VERSION:
+        raise CheckpointVersionError(_unreleased(path, version))
     if version > VERSION:
         msg = (
             f"{path} was written by a newer release of thread-chunks (file format {version}; this "
@@ -238,11 +239,23 @@ def _header_crc(*fields: Any) -> int:
     return zlib.crc32(_HEADER.pack(MAGIC, version, spare, 0, *rest, 0)[:-4])
 
 
+def salt_of(start: bytes) -> bytes:
+    """Return the salt of a file that begins so, as far as it is there."""
+    return start[HOLDER_OFFSET + 4 : HOLDER_OFFSET + 20]
+
+
 def header_bytes(salt: bytes, fingerprint: bytes, head: bytes, about: About) -> bytes:
     name = about.name.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").encode()
     fields = (salt, fingerprint, len(head), zlib.crc32(head), about.calls, about.folded, name)
     crc = _header_crc(VERSION, 0, *fields)
     return _OPEN + _HEADER.pack(MAGIC, VERSION, 0, os.getpid(), *fields, crc) + _CLOSE
+
+
+def _unreleased(path: str, version: int) -> str:
+    return (
+        f"{path} was written by a development version of thread-chunks from before its release (file "
+        f"format {version}), which this one does not read. It was left alone. Use that version, or another path."
+    )
 
 
 def _not_ours(path: str, *, is_empty: bool = False) -> str:

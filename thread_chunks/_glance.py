@@ -133,10 +133,10 @@ class Lookout:
         reader = RecordReader(file, size, self._header.salt)
         for record in reader.read_from(self._end):
             self._take(record)
-        found = joined_damages(reader.damages, reader.end)
+        found = joined_damages(reader)
         self._end = reader.end
-        self._damages += [damage for damage in found if not damage.is_tail]
-        return self._damages + [damage for damage in found if damage.is_tail and not is_growing]
+        self._damages += [damage for damage in found if damage.offset < reader.end]
+        return self._damages + [damage for damage in found if damage.offset >= reader.end and not is_growing]
 
     def _take(self, record: Record | Group) -> None:
         if isinstance(record, Group):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import _inside, _outcome, _wire
+from ._received import stand_in
 from .errors import CallTimeoutError
 from .messages import NOT_PICKLED, Call, FailedCall, Outcome, Pickled, Results
 
@@ -46,10 +47,11 @@ def returned(
 
 def failed_call(index: int, error: BaseException) -> FailedCall:
     """Wrap what a call raised in this process; its traceback starts at the user's code."""
-    if isinstance(error, CallTimeoutError):
+    if type(error) is CallTimeoutError:
         error.with_traceback(None)  # where we waited for it tells nobody anything
-    _, _, text = _outcome.describe(error)
-    return FailedCall(index, error, text)
+    name, message, text = _outcome.describe(error)
+    is_sound = _outcome.is_sound(error)
+    return FailedCall(index, error if is_sound else stand_in(name, message, text), text)
 
 
 def _size(output: Any) -> int:

@@ -190,9 +190,10 @@ def plain_form(calls: Calls) -> Form | None:
     """
     lengths, values = [calls.width] * len(calls), calls.values
     if not calls.width:
-        if not _wire.kinds(calls.values) <= {tuple}:
+        rows, names = _wire.unflat(calls.width, calls.values)
+        if any(names):
             return None
-        lengths, values = list(map(len, calls.values)), list(chain.from_iterable(calls.values))
+        lengths, values = list(map(len, rows)), list(chain.from_iterable(rows))
     if not _is_plain(values):
         return None
     out = io.BytesIO()
@@ -239,7 +240,7 @@ def call_keys(calls: Calls) -> list[bytes]:
         In order.
     """
     if calls.width and _is_plain(calls.values):
-        return [marshal.dumps(row, _UNSHARED) for row in _wire.unflat(calls.width, calls.values)]
+        return [marshal.dumps(row, _UNSHARED) for row in _wire.unflat(calls.width, calls.values)[0]]
     return list(map(call_key, calls))
 
 

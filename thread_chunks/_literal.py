@@ -49,8 +49,7 @@ def written(value: Any) -> Written:
     """
     text = _Text()
     try:
-        with _whole():
-            return Written(text.of(value), text.is_whole)
+        return Written(text.of(value), text.is_whole)
     except (Exception, SystemExit):  # noqa: BLE001 - the user's __repr__ may do anything; RecursionError for what is nested too deeply
         return Written(f"a {type(value).__qualname__}", is_whole=False)
 
@@ -159,7 +158,8 @@ class _Text:
         for method in ("tolist", "to_list", "to_pylist"):
             if hasattr(kind, "__array__") and hasattr(kind, method):
                 return self.of(getattr(value, method)())
-        text = repr(value)
+        with _whole():
+            text = repr(value)
         self.is_whole = self.is_whole and "..." not in text and not text.startswith("<")
         return text
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 from contextlib import suppress
 
+from . import _outcome
 from .errors import CallExitWarning, CheckpointFailedWarning
 
 
@@ -22,7 +23,7 @@ def add_note(error: BaseException, text: str) -> None:
     text
         The line.
     """
-    with suppress(Exception):  # the user's exception class may do anything
+    with suppress(BaseException):  # the user's exception class may do anything
         notes = getattr(error, "__notes__", [])
         if text not in notes:
             # Not by add_note: the user's class may refuse attributes.
@@ -72,8 +73,11 @@ def exit_warning(error: SystemExit) -> CallExitWarning:
     CallExitWarning
         For `warn`.
     """
-    notes = "; ".join(getattr(error, "__notes__", ()))
-    return CallExitWarning(f"the script ends with {error!r}, which was raised {notes}")
+    try:
+        text = f"{error!r}, which was raised {'; '.join(getattr(error, '__notes__', ()))}"
+    except BaseException:  # noqa: BLE001 - the user's exception class may do anything
+        text = f"a {_outcome.type_name(error)}"
+    return CallExitWarning(f"the script ends with {text}")
 
 
 def warn(warning: Warning) -> None:

@@ -7,7 +7,8 @@ it imports little, and knows nothing of sockets or of who runs the calls.
 
 from __future__ import annotations
 
-import time
+import builtins
+from time import time
 
 from . import _wire
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     from typing import Any
 else:  # the same without what a child does not need
     import _queue as queue
+
+globals()["__builtins__"] = dict(vars(builtins))  # as in `_wire`
+Empty = queue.Empty
 
 PATIENCE = 0.025  # seconds that a result waits for others to share a message with
 MANY = 4096  # results that do not wait for more: whoever unpickles them can begin
@@ -54,7 +58,7 @@ class Outbox:
         self._items.append(item)  # last, for `take` counts these
         if is_urgent or not self._is_rung or len(self._items) == MANY:
             if not self._is_rung:
-                self._began = time.time() - seconds
+                self._began = time() - seconds
             self._bell.put(is_urgent or self._is_rung)
             self._is_rung = True
 
@@ -67,7 +71,7 @@ class Outbox:
             is_urgent = self._bell.get(timeout=timeout)
             if not is_urgent:
                 self._bell.get(timeout=PATIENCE)
-        except queue.Empty:
+        except Empty:
             pass
         began = self._began
         self._is_rung = False  # from here on, what is put rings again
@@ -115,7 +119,7 @@ class Message:
     def _alone(
         self, place: int, main: bytes, buffers: list[memoryview], started: float, peak: int
     ) -> tuple[Any, ...]:
-        columns = _wire.single(self.indices[place], self.seconds[place], main, buffers)
+        columns = _wire.sent(self.indices[place], self.seconds[place], main, buffers)
         return "results", columns, self._trace(started, peak), *_wire.out_of_band(main, buffers)
 
     def _group(self, place: slice, began: float) -> tuple[Any, ...]:
@@ -141,5 +145,5 @@ def read_peak(*, forget: bool = True) -> int:
             with open("/proc/self/clear_refs", "wb") as clear:
                 clear.write(b"5")
         return int(rest[: rest.index(b"kB")])
-    except (OSError, ValueError):
+    except Exception:  # noqa: BLE001 - there is none; or a call left what refuses, as an audit hook can
         return 0

@@ -27,14 +27,13 @@ class Calls(Sequence[Call]):
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self.width, values = _wire.flat(rows)
-        self.values = values if self.width else [row if type(row) is dict else tuple(row) for row in rows]
+        self.width, self.values = _wire.flat(rows)
 
     def __len__(self) -> int:
         return len(self.values) // (self.width or 1)
 
     def __iter__(self) -> Iterator[Call]:
-        return map(Call.of, itertools.count(), _wire.unflat(self.width, self.values))
+        return map(Call, itertools.count(), *_wire.unflat(self.width, self.values))
 
     @overload
     def __getitem__(self, index: int) -> Call: ...
@@ -45,13 +44,13 @@ class Calls(Sequence[Call]):
         found = range(len(self))[index]
         if isinstance(found, range):
             return [self[each] for each in found]
-        return Call.of(found, self._row(found))
+        return Call(found, *self._row(found))
 
-    def _row(self, index: int) -> Row:
+    def _row(self, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self.width:
-            row: Row = self.values[index]
-            return row
-        return tuple(self.values[index * self.width : (index + 1) * self.width])
+            args, kwargs = self.values[index]
+            return args, kwargs
+        return tuple(self.values[index * self.width : (index + 1) * self.width]), {}
 
     def rows_of(self, indices: Sequence[int]) -> tuple[int, Sequence[Any]]:
         """Return the arguments of some calls.
@@ -242,9 +241,30 @@ def shown(value: Any) -> str:
     shorten.maxstring = shorten.maxother = limit
     try:
         text = " ".join(str.split(shorten.repr(value)))
-    except (Exception, SystemExit):  # noqa: BLE001 - the user's __repr__ may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's __repr__ may do anything, and exit
         text = f"a {type(value).__qualname__}"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def name_of(func: Any) -> str:
+    """Return a function's name with its module, to be shown.
+
+    Parameters
+    ----------
+    func
+        Anything that can be called.
+
+    Returns
+    -------
+    str
+        Such as ``numpy.sin``.
+    """
+    module, name = (getattr(func, each, None) for each in ("__module__", "__qualname__"))
+    if not isinstance(name, str):
+        return shown(func)
+    return f"{module}.{name}" if isinstance(module, str) and module not in {"builtins", "__main__"} else name
 
 
 def last_line(text: str) -> str:

@@ -113,7 +113,7 @@ class RayActor:
         BaseException
             Whatever pickling the arguments raises.
         """
-        main, buffers = dump(call.kwargs or call.args)
+        main, buffers = dump((call.args, call.kwargs))
         arrays = tuple(np.frombuffer(buffer, np.uint8) for buffer in buffers)
         try:
             value = self._wait(

@@ -6,6 +6,7 @@ of the processes.
 """
 
 import contextlib
+import io
 import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,8 +30,10 @@ def results(
     found, seconds, sizes, checksums = _wire.unpack(columns)
     assert (found[0], found[-1]) == (indices[0], indices[-1])
     pickles = [body] if len(found) == 1 else _wire.parts(body, sizes)
+    if buffers and durable:  # not before it arrived: until then others may have written into it
+        columns = _wire.single(found[0], seconds[0], body, buffers)
     try:
-        outputs = [pickle.loads(body, buffers=buffers)] if buffers else list(map(pickle.loads, pickles))
+        outputs = [_loaded(body, buffers, durable)] if buffers else list(map(pickle.loads, pickles))
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         if len(found) == 1:
             yield FailedCall(indices[0], *_unreadable_result(error))
@@ -44,6 +47,27 @@ def results(
         return
     kept = Pickled(columns, body, buffers) if durable else NOT_PICKLED
     yield Results(indices, outputs, seconds, kept, trace, sum(map(_wire.size, (body, *buffers))))
+
+
+class _ForeignError(Exception):
+    """A pickle names something that may write into its buffers while it is unpickled."""
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] != "numpy":
+            raise _ForeignError
+        return super().find_class(module, name)
+
+
+def _loaded(body: Any, buffers: Sequence[Any], durable: bool) -> Any:
+    """Unpickle a result with buffers; what will be saved stays as it arrived, whatever a class makes of it."""
+    if durable:
+        try:
+            return _ArrayUnpickler(io.BytesIO(body), buffers=buffers).load()
+        except _ForeignError:
+            buffers = list(map(bytearray, buffers))
+    return pickle.loads(body, buffers=buffers)
 
 
 def outcome(index: int, value: tuple[Any, ...], *, durable: bool) -> Outcome:
@@ -65,12 +89,19 @@ def rebuilt(name: str, message: str, text: str, pickled: bytes | None, _: bool) 
     if pickled is not None:
         with contextlib.suppress(BaseException):  # unpickling runs the user's code
             loaded = pickle.loads(pickled)
-            exception = loaded if isinstance(loaded, BaseException) else None
-    if exception is None:
-        exception = RemoteError(f"{name}: {message}", name)
+            exception = loaded if issubclass(type(loaded), BaseException) else None
+    if exception is None or not _outcome.is_sound(exception):
+        return stand_in(name, message, text)
     # Not by an assignment: the user's class may refuse attributes.
     BaseException.__setattr__(exception, "__cause__", RemoteTraceback(text))
     return exception
+
+
+def stand_in(name: str, message: str, text: str) -> RemoteError:
+    """Make what is handed on instead of an exception that cannot be."""
+    error = RemoteError(f"{name}: {message}", name)
+    error.__cause__ = RemoteTraceback(text)
+    return error
 
 
 def _unreadable_result(error: BaseException) -> tuple[BaseException, str]:

@@ -1,6 +1,7 @@
 """The records of a checkpoint file: one call that ended, or a group of many.
 
-A record counts if its own checksum and its payload's hold. A group is many small results
+A record counts if its own checksum and its payload's hold; its own covers the place where it lies,
+so that what was copied from elsewhere, another checkpoint inside a result, is none. A group is many small results
 that were saved together. Each has a checksum of its own, and what says where they lie, the
 columns, stands before them and behind them: so a damaged byte costs one result there, too.
 One rule: nothing is read that does not check, and whatever does not check is reported.
@@ -19,11 +20,13 @@ from . import _wire
 
 _RECORD = struct.Struct("<4s8sQdQQHHIdII")  # and the checksum of these fields behind them
 _CRC = struct.Struct("<I")
+_PLACE = struct.Struct("<Q")  # the offset of a record, which its checksum begins with
 RECORD_SIZE = _RECORD.size + _CRC.size
 _PART = struct.Struct("<Q")  # the length of one out-of-band buffer, before the payload
 _RECORD_MAGIC = b"\xfarec"
 
-RESULT, FAILURE, GROUP, GROUP_END, DEATH = range(5)  # kinds of record; a death is a failure, too
+RESULT, FAILURE, GROUP, GROUP_END, DEATH = KINDS = range(5)
+"""The kinds of record; a death is a failure, too."""
 
 
 class Record(NamedTuple):
@@ -75,6 +78,8 @@ class RecordReader:
     damages: list[Damage] = field(default_factory=list)
     end: int = 0
     """Where the last valid record ends."""
+    has_strays: bool = False
+    """Whether heads stand behind that end which belong to another place: they were not torn there by a crash."""
     _found: list[Record | Group] = field(default_factory=list)
 
     def read_from(self, offset: int) -> Iterator[Record | Group]:
@@ -83,8 +88,8 @@ class RecordReader:
         while offset < self.size:
             self.file.seek(offset)
             data = self.file.read(RECORD_SIZE)
-            fields = self._fields(data)
-            if fields is None:
+            fields = self._fields(data, offset)
+            if fields is None or fields.kind not in KINDS:
                 following = self._skip(offset, self.size, None)
             elif fields.kind == GROUP:
                 following = self._group(offset, fields)
@@ -96,20 +101,20 @@ class RecordReader:
                 yield self._found.pop()
             offset = following
 
-    def _fields(self, data: bytes) -> "_Fields | None":
-        """Return what a record head says, or ``None`` if there is none at the start of these bytes."""
-        is_head = _is_record_head(data[:RECORD_SIZE], self.salt)
+    def _fields(self, data: bytes, offset: int) -> "_Fields | None":
+        """Return what a record head says, or ``None`` if these bytes are none of this place."""
+        is_head = _is_record_head(data[:RECORD_SIZE], self.salt, offset)
         return _Fields(*_RECORD.unpack_from(data)[2:]) if is_head else None
 
     def _skip(self, offset: int, limit: int, index: int | None) -> int:
         """Note damage up to where the next valid record begins: perhaps before this one says it ends."""
-        following = _find_record(self.file, offset + 1, min(limit, self.size), self.salt)
+        following = self._find(offset + 1, min(limit, self.size))
         self.damages.append(Damage(offset, following - offset, index, following >= self.size))
         return following
 
     def _accept(self, record: Record | Group, following: int) -> int:
         self._found.append(record)
-        self.end = following
+        self.end, self.has_strays = following, False
         return following
 
     def _record(self, offset: int, fields: "_Fields") -> int:
@@ -129,9 +134,9 @@ class RecordReader:
         end = self.file.read(front)
         if zlib.crc32(columns) != fields.crc:
             return self._skip(offset, following, None)  # to its end, which has the columns again
-        is_end_there = self._fields(end) == fields._replace(kind=GROUP_END)
+        place = following - front
+        is_end_there = self._fields(end, place) == fields._replace(kind=GROUP_END)
         if not is_end_there or end[RECORD_SIZE:] != columns:
-            place = following - front
             following = self._damaged_end(
                 place + RECORD_SIZE if is_end_there else offset + front, place, following
             )
@@ -139,7 +144,7 @@ class RecordReader:
 
     def _damaged_end(self, start: int, end: int, following: int) -> int:
         """Note that what stands behind the results of a group is damaged; return where the next record begins."""
-        found = _find_record(self.file, start, following, self.salt)
+        found = self._find(start, following)
         if found > end:  # else bytes are missing between the results
             self.damages.append(Damage(end, found - end, None, is_tail=False))
         return found
@@ -177,8 +182,29 @@ class RecordReader:
             columns = indices, seconds, pieces
             whole = _wire.group(*(list(itertools.compress(column, is_whole)) for column in columns))
             self._found.append(Group(group.code, *whole, group.trace))
-        self.end = following
+        self.end, self.has_strays = following, False
         return following
+
+    def _find(self, offset: int, limit: int) -> int:
+        """Find where the next valid record head begins; `limit` if there is none before it."""
+        mark = _RECORD_MAGIC + self.salt[:8]
+        step = 1 << 20
+        while offset < limit:
+            self.file.seek(offset)
+            found = self.file.read(step + len(mark)).find(mark)
+            if found < 0:
+                offset += step
+                continue
+            offset += found
+            if offset >= limit:
+                return limit
+            self.file.seek(offset)
+            data = self.file.read(RECORD_SIZE)
+            if _is_record_head(data, self.salt, offset):
+                return offset
+            self.has_strays |= len(data) == RECORD_SIZE
+            offset += 1
+        return limit
 
 
 class _Fields(NamedTuple):
@@ -232,53 +258,30 @@ def _read_record(file: BinaryIO, fields: _Fields) -> Record | None:
     return Record(kind, index, seconds, code, pieces[0], pieces[1:], crc, fields.trace)
 
 
-def _is_record_head(data: bytes, salt: bytes) -> bool:
-    return data.startswith(_RECORD_MAGIC + salt[:8]) and _head_crc(data[:-4], salt) == data[-4:]
+def _is_record_head(data: bytes, salt: bytes, offset: int) -> bool:
+    is_marked = len(data) == RECORD_SIZE and data.startswith(_RECORD_MAGIC + salt[:8])
+    return is_marked and _head_crc(data[:-4], salt, offset) == data[-4:]
 
 
-def _head_crc(fields: bytes, salt: bytes) -> bytes:
-    """Checksum a record's fields; the salt makes records of another file invalid here."""
-    return _CRC.pack(zlib.crc32(fields, zlib.crc32(salt)))
-
-
-def _find_record(file: BinaryIO, offset: int, size: int, salt: bytes) -> int:
-    """Find where the next valid record head begins; `size` if there is none."""
-    mark = _RECORD_MAGIC + salt[:8]
-    step = 1 << 20
-    while offset < size:
-        file.seek(offset)
-        block = file.read(step + len(mark))
-        found = block.find(mark)
-        if found < 0:
-            offset += step
-            continue
-        if offset + found >= size:
-            return size
-        file.seek(offset + found)
-        data = file.read(RECORD_SIZE)
-        if len(data) == RECORD_SIZE and _is_record_head(data, salt):
-            return offset + found
-        offset += found + 1
-    return size
+def _head_crc(fields: bytes, salt: bytes, offset: int) -> bytes:
+    """Checksum a record's fields; salt and offset make records of another file, or place, invalid here."""
+    return _CRC.pack(zlib.crc32(fields, zlib.crc32(_PLACE.pack(offset), zlib.crc32(salt))))
 
 
 # --- writing --------------------------------------------------------------------
 
 
-def record_pieces(records: Iterable[Record | Group], salt: bytes) -> list[Any]:
-    """Lay records out for writing; neither buffers nor groups are copied."""
-    head = _HeadMaker(salt)
+def record_pieces(records: Iterable[Record | Group], salt: bytes, offset: int) -> list[Any]:
+    """Lay records out for writing at a place of the file; neither buffers nor groups are copied."""
+    heads = _HeadMaker(salt)
     pieces: list[Any] = []
     for record in records:
         if isinstance(record, Group):
-            pieces += _group_pieces(record, head)
-            continue
-        kind, index, seconds, code, main, buffers, crc, trace = record
-        views = [memoryview(buffer).cast("B") for buffer in buffers]
-        payload = [_wire.lengths(views), main, *views] if views else [main]
-        crc = _wire.checksum(main, views) if crc is None else crc
-        pieces += head.of(index, seconds, code, sum(map(len, payload)), kind, len(views), crc, *trace)
-        pieces += payload
+            made = _group_pieces(record, heads, offset)
+        else:
+            made = _single_pieces(record, heads, offset)
+        pieces += made
+        offset += sum(map(len, made))
     return pieces
 
 
@@ -289,16 +292,24 @@ class _HeadMaker:
         self._mark = salt[:8]
         self._start = zlib.crc32(salt)
 
-    def of(self, *fields: Any) -> tuple[bytes, bytes]:
+    def of(self, offset: int, *fields: Any) -> bytes:
         packed = _RECORD.pack(_RECORD_MAGIC, self._mark, *fields)
-        return packed, _CRC.pack(zlib.crc32(packed, self._start))
+        return packed + _CRC.pack(zlib.crc32(packed, zlib.crc32(_PLACE.pack(offset), self._start)))
 
 
-def _group_pieces(group: Group, head: _HeadMaker) -> Iterator[Any]:
+def _single_pieces(record: Record, heads: _HeadMaker, offset: int) -> list[Any]:
+    kind, index, seconds, code, main, buffers, crc, trace = record
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    payload = [_wire.lengths(views), main, *views] if views else [main]
+    crc = _wire.checksum(main, views) if crc is None else crc
+    length = sum(map(len, payload))
+    return [heads.of(offset, index, seconds, code, length, kind, len(views), crc, *trace), *payload]
+
+
+def _group_pieces(group: Group, heads: _HeadMaker, offset: int) -> list[Any]:
     code, columns, body, trace = group
-    count, crc = len(columns) // _wire.COLUMN_BYTES, zlib.crc32(columns)
-    yield from head.of(count, 0.0, code, len(body), GROUP, 0, crc, *trace)
-    yield columns
-    yield body
-    yield from head.of(count, 0.0, code, len(body), GROUP_END, 0, crc, *trace)
-    yield columns
+    fields = len(columns) // _wire.COLUMN_BYTES, 0.0, code, len(body)
+    checks = 0, zlib.crc32(columns), *trace
+    end = offset + RECORD_SIZE + len(columns) + len(body)
+    front, back = heads.of(offset, *fields, GROUP, *checks), heads.of(end, *fields, GROUP_END, *checks)
+    return [front, columns, body, back, columns]

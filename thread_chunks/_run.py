@@ -421,7 +421,7 @@ class _Run:
 
     def _explain(self, error: BaseException) -> None:
         """Give the end of an actor the cause that one of them may have met; they have all ended by now."""
-        while isinstance(error, RunStoppedError) and error.__cause__ is None and not self._is_closed:
+        while issubclass(type(error), RunStoppedError) and error.__cause__ is None and not self._is_closed:
             try:
                 event = self._events.get(timeout=config.actor_end_seconds)
             except queue.Empty:

@@ -33,7 +33,7 @@ def is_plain(calls: Calls) -> bool:
     """
     rows = calls.values
     if not calls.width:
-        rows = list(chain.from_iterable(row.values() if type(row) is dict else row for row in rows))
+        rows = list(chain.from_iterable(chain(args, kwargs.values()) for args, kwargs in rows))
     return _wire.kinds(rows) <= _wire.PLAIN
 
 
@@ -74,9 +74,9 @@ def _arguments(calls: Calls) -> Iterator[tuple[int, int | str, Any]]:
         for place, value in enumerate(calls.values):
             yield place // calls.width, place % calls.width, value
         return
-    for index, row in enumerate(calls.values):
-        for key, value in row.items() if isinstance(row, dict) else enumerate(row):
-            yield index, key, value
+    for call in calls:
+        for key, value in [*enumerate(call.args), *call.kwargs.items()]:
+            yield call.index, key, value
 
 
 def _leaves(argument: Any, tried: set[type]) -> Iterator[Any]:

@@ -13,11 +13,11 @@ file, know the layout from here. This room knows bytes, and runs in the child, s
 
 from __future__ import annotations
 
-import array
+import builtins
 import itertools
-import struct
 import sys
-import zlib
+from array import array
+from zlib import crc32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
@@ -33,6 +33,9 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
 else:  # the same without what a child does not need: it starts in half the time
     import _pickle as pickle
 
+# A call may replace what it likes in its process, and later calls see that; what serves the run has its own.
+globals()["__builtins__"] = dict(vars(builtins))
+_dumps, _loads = pickle.dumps, pickle.loads
 
 PROTOCOL = 5
 OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
@@ -59,7 +62,7 @@ def dumps(value: Any, buffers: list[memoryview] | None = None) -> bytes:
     """Pickle `value`, its large buffers out of band if there is a list for them."""
     keep_in_band = buffer_taker(buffers)
     try:
-        return pickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)
+        return _dumps(value, PROTOCOL, buffer_callback=keep_in_band)
     except (pickle.PicklingError, AttributeError, TypeError):
         import cloudpickle  # noqa: PLC0415 - slow to import, and seldom needed in a child
 
@@ -104,18 +107,21 @@ def kinds(values: Iterable[Any]) -> set[type]:
 def flat(rows: Sequence[Any]) -> tuple[int, Sequence[Any]]:
     """Write rows that are equally long one after the other: one list is faster to pickle than many.
 
-    Returns the length of each row, and all values; or 0, and the rows as they are.
+    Returns the length of each row, and all values; or 0, and of each row a pair of its positional and
+    its keyword arguments. A dict is a row of keyword arguments, and any other one of positional ones.
     """
-    if not kinds(rows) <= {list, tuple}:
-        return 0, rows
-    widths = set(map(len, rows))
+    widths = set(map(len, rows)) if kinds(rows) <= {list, tuple} else set()
     width = widths.pop() if len(widths) == 1 else 0
-    return width, list(itertools.chain.from_iterable(rows)) if width else rows
+    if width:
+        return width, list(itertools.chain.from_iterable(rows))
+    return 0, [((), row) if type(row) is dict else (tuple(row), {}) for row in rows]
 
 
-def unflat(width: int, values: Sequence[Any]) -> Iterable[Any]:
-    """Give the rows again."""
-    return zip(*[iter(values)] * width, strict=True) if width else values
+def unflat(width: int, values: Sequence[Any]) -> tuple[Iterable[tuple[Any, ...]], Iterable[dict[str, Any]]]:
+    """Give the positional arguments of each row again, and beside them the keyword arguments."""
+    if width:
+        return zip(*[iter(values)] * width, strict=True), itertools.repeat({}, len(values) // width)
+    return [args for args, _ in values], [kwargs for _, kwargs in values]
 
 
 # --- groups of results ------------------------------------------------------------
@@ -126,13 +132,13 @@ def pack(
 ) -> bytes:
     """Lay the columns of a group out."""
     columns = zip(_CODES, (indices, seconds, sizes, checksums), strict=True)
-    return b"".join([_little(array.array(code, column)).tobytes() for code, column in columns])
+    return b"".join([_little(array(code, column)).tobytes() for code, column in columns])
 
 
-def unpack(columns: Any) -> list[array.array[Any]]:
+def unpack(columns: Any) -> list[array[Any]]:
     """Return the four columns again: indices, seconds, sizes, checksums."""
     count = len(columns) // COLUMN_BYTES
-    unpacked = [array.array(code) for code in _CODES]
+    unpacked = [array(code) for code in _CODES]
     start = 0
     for column in unpacked:
         end = start + count * column.itemsize
@@ -144,7 +150,7 @@ def unpack(columns: Any) -> list[array.array[Any]]:
 _CODES = "QdQI"  # the types of the columns, as the array module names them
 
 
-def _little(column: array.array[Any]) -> array.array[Any]:
+def _little(column: array[Any]) -> array[Any]:
     """Turn between the machine's order of bytes and the layout's."""
     if sys.byteorder == "big":
         column.byteswap()
@@ -153,7 +159,7 @@ def _little(column: array.array[Any]) -> array.array[Any]:
 
 def group(indices: Sequence[int], seconds: Sequence[float], pickles: Sequence[bytes]) -> tuple[bytes, bytes]:
     """Join small results into columns and a body."""
-    return pack(indices, seconds, map(len, pickles), map(zlib.crc32, pickles)), b"".join(pickles)
+    return pack(indices, seconds, map(len, pickles), map(crc32, pickles)), b"".join(pickles)
 
 
 def single(index: int, seconds: float, main: Any, buffers: Sequence[Any]) -> bytes:
@@ -161,17 +167,25 @@ def single(index: int, seconds: float, main: Any, buffers: Sequence[Any]) -> byt
     return pack((index,), (seconds,), (len(main),), (checksum(main, buffers),))
 
 
+def sent(index: int, seconds: float, main: Any, buffers: Sequence[Any]) -> bytes:
+    """Return the same for a result on its way: others may still write into buffers, so it has no checksum of them.
+
+    Whoever receives it makes that, of what arrived.
+    """
+    return pack((index,), (seconds,), (len(main),), (0 if buffers else checksum(main, ()),))
+
+
 def checksum(main: Any, buffers: Sequence[Any]) -> int:
     """Checksum one result as it lies in the file: with the lengths of its buffers before it."""
     value = 0
     for part in [lengths(buffers), main, *buffers]:
-        value = zlib.crc32(part, value)
+        value = crc32(part, value)
     return value
 
 
 def lengths(buffers: Sequence[Any]) -> bytes:
     """Return what stands before a result in the file: the length of each of its buffers."""
-    return struct.pack(f"<{len(buffers)}Q", *map(size, buffers))
+    return _little(array("Q", map(size, buffers))).tobytes()
 
 
 def parts(body: Any, sizes: Iterable[int]) -> list[bytes]:
@@ -192,7 +206,7 @@ def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) 
     """Write one message. With a time-out on the socket, `check` is called at each, to raise or go on."""
     body, buffers = dump(message)
     pieces = [body, *buffers]
-    head = struct.pack(f"<I{len(pieces)}Q", len(pieces), *map(size, pieces))
+    head = array("I", [len(pieces)]).tobytes() + array("Q", map(size, pieces)).tobytes()
     _write(stream, head + body, check)
     for buffer in buffers:
         _write(stream, buffer, check)
@@ -201,12 +215,12 @@ def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) 
 
 def receive(stream: Stream, check: Callable[[], None] | None = None) -> Any:
     """Read one message, as `send` wrote it; an `EOFError` if the other end is gone."""
-    (count,) = struct.unpack("<I", _read(stream, 4, check))
+    (count,) = array("I", bytes(_read(stream, 4, check)))
     if not 0 < count <= 1 + MAX_BUFFERS:  # no message of ours: somebody else wrote into the socket
         raise EOFError
-    sizes = struct.unpack(f"<{count}Q", _read(stream, 8 * count, check))
+    sizes = array("Q", bytes(_read(stream, 8 * count, check)))
     body, *buffers = [_read(stream, size, check) for size in sizes]
-    return pickle.loads(body, buffers=buffers)
+    return _loads(body, buffers=buffers)
 
 
 def out_of_band(main: bytes, buffers: Iterable[Any]) -> tuple[Any, tuple[pickle.PickleBuffer, ...]]:

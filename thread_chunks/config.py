@@ -84,6 +84,10 @@ ray_stop_seconds: float = 10.0
 """Seconds to wait until Ray, if it was started for a run, has stopped. It takes one or two,
 and a script that starts another Ray right afterwards should not meet the old one."""
 
+load_seconds: float = 5.0
+"""Seconds that a worker process may take, at least, to start and to load the function where there is a
+`timeout`: importing is done once, and on a busy machine it takes longer than a short call may."""
+
 heartbeat_seconds: float = 0.5
 """Seconds between two checks, while waiting, that whoever is waited for lives."""
 

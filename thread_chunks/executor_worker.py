@@ -248,12 +248,14 @@ class ExecutorWorker(Worker):
         if self._engines.is_broken and self._lost:  # that is about to be reported, and this with it
             self._lost[chunk.slot] = next(iter(self._lost.values()))
             return
-        (index,), (row,) = chunk.indices, _wire.unflat(*chunk.rows)
+        (call,) = map(Call, chunk.indices, *_wire.unflat(*chunk.rows))
         try:
-            packed = self._engines.current().pack(Call.of(index, row))
+            packed = self._engines.current().pack(call)
         except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             self._report(
-                CallsFinished(self.actor_ref, (failed_call(index, error),), is_last=True, slot=chunk.slot)
+                CallsFinished(
+                    self.actor_ref, (failed_call(call.index, error),), is_last=True, slot=chunk.slot
+                )
             )
             return
         try:
@@ -262,7 +264,7 @@ class ExecutorWorker(Worker):
             self._engines.is_broken = True
             self._lose(chunk.slot, error)
             return
-        self._futures[chunk.slot] = index, future
+        self._futures[chunk.slot] = call.index, future
         future.add_done_callback(functools.partial(self._tell_ended, chunk.slot))
 
     def _submit(self, func: Callable[..., Any], packed: Any, slot: int, *, durable: bool) -> "Future[Any]":

@@ -56,19 +56,11 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     """The positional arguments."""
     kwargs: dict[str, Any]
-    """The keyword arguments."""
-
-    @classmethod
-    def of(cls, index: int, row: "Row") -> "Call":
-        """Make the call of one row."""
-        return cls(index, (), row) if isinstance(row, dict) else cls(index, tuple(row), _NO_KWARGS)
-
-
-_NO_KWARGS: dict[str, Any] = {}  # shared by all calls
+    """The keyword arguments; calls without any may share one dict."""
 
 
 Row: TypeAlias = "list[Any] | tuple[Any, ...] | dict[str, Any]"
-"""The arguments of one call: positional ones, or keyword arguments by name."""
+"""The arguments of one call as they are given: positional ones, or keyword arguments by name."""
 
 
 class Pickled(NamedTuple):
@@ -225,7 +217,7 @@ class RunChunk:
     """The calls, in order."""
     rows: tuple[int, Sequence[Any]]
     """The arguments of each, as `_wire.flat` lays them out: the length of all rows, and all values one
-    after the other; or 0, and the rows."""
+    after the other; or 0, and of each the positional and the keyword arguments."""
     lease: float
     """Seconds after which the calls that are not started yet are handed back."""
     stops_at_failure: bool

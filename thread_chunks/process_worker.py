@@ -6,19 +6,23 @@ the plan's decision, not made here. How one talks to a child is known to
 `_child_process`.
 """
 
+import logging
 import signal
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
 from . import config
 from ._child_process import ChildProcess, UnreadableError
+from ._interpreter import executable
 from ._not_started import NotStartedError
 from ._remote_worker import RemoteWorker
-from .errors import WorkerDiedError
+from .errors import CallTimeoutError, WorkerDiedError
 from .messages import (
     Call,
     CallsFinished,
+    EngineStalled,
     FailedCall,
     GetReady,
     JoinRun,
@@ -30,6 +34,8 @@ from .messages import (
 )
 
 __all__ = ["ProcessWorker"]
+
+log = logging.getLogger("thread_chunks.worker")
 
 _NO_LEASE = 1e9  # a single call is never cut short by its lease
 
@@ -65,6 +71,7 @@ class ProcessWorker(RemoteWorker):
     needs_pickle: ClassVar[bool] = True
 
     def __init__(self, func: Callable[..., Any] | None = None) -> None:
+        executable()
         super().__init__(func)
         self._child: ChildProcess | None = None
         self._is_killed = False
@@ -127,10 +134,14 @@ class ProcessWorker(RemoteWorker):
         self._run, self._is_killed, self._threads = message, False, message.threads
         self._report(WorkerJoined(self.actor_ref, self._killer(), self._resident))
         try:
-            if message.func is None:
-                self._ready_child()
-            else:
+            child = self._ready_child()
+            child.follow_environment()
+            if message.func is not None:
                 self._loaded_child(message.func)
+        except CallTimeoutError:
+            log.warning(
+                "a worker process did not take the function, and was killed; its worker starts another"
+            )
         except NotStartedError as error:
             self._died(error)
             return
@@ -166,7 +177,7 @@ class ProcessWorker(RemoteWorker):
             self._end_child()
         if self._child is None:
             with self._outputs() as outputs:
-                self._child = ChildProcess(self._threads, outputs)
+                self._child = ChildProcess(self._threads, outputs, self._stall_teller())
         if self._is_killed:  # a kill from another thread may have come before there was a child
             self._child.kill()
         self._child.prepare()
@@ -175,8 +186,18 @@ class ProcessWorker(RemoteWorker):
     def _loaded_child(self, func: Callable[..., Any]) -> ChildProcess:
         """Return a living child that holds the function; what the run pickled is not pickled again."""
         child = self._ready_child()
-        child.load(func, self._pickled_by_run(func))
+        child.load(func, self._pickled_by_run(func), None if self._run is None else self._run.timeout)
         return child
+
+    def _stall_teller(self) -> Callable[[str], None]:
+        """Return what reports a halt, without keeping this worker: one that is dropped ends its child."""
+        worker = weakref.ref(self)
+
+        def tell(reason: str) -> None:
+            if (found := worker()) is not None:
+                found._report(EngineStalled(reason))  # noqa: SLF001 - its own
+
+        return tell
 
     def _run_chunk(self, chunk: RunChunk) -> None:
         """Send the whole chunk to the child where nothing asks for one call at a time."""
@@ -206,7 +227,7 @@ class ProcessWorker(RemoteWorker):
         timeout = None if run is None else run.timeout
         try:
             child = self._loaded_child(func)
-            rows = 0, [call.kwargs or call.args]
+            rows = 0, [(call.args, call.kwargs)]
             number = 0 if run is None else run.number
             for outcomes, *_ in child.run(
                 (call.index,), rows, _NO_LEASE, timeout=timeout, durable=durable, worker=number

@@ -308,7 +308,7 @@ class Worker(Actor):
 
     def _run_chunk(self, chunk: RunChunk) -> None:
         """Run the calls through `execute`, each result handed back as it comes."""
-        for number, call in enumerate(map(Call.of, chunk.indices, _wire.unflat(*chunk.rows)), 1):
+        for number, call in enumerate(map(Call, chunk.indices, *_wire.unflat(*chunk.rows)), 1):
             try:
                 outcome = self._outcome(call)
             except WorkerDiedError as error:

@@ -59,7 +59,7 @@ def main() -> None:
             (
                 "child",
                 "unpickle it",
-                lambda: [list(_wire.unflat(*pickle.loads(main)[1])) for main, _ in sent],
+                lambda: [list(zip(*_wire.unflat(*pickle.loads(main)[1]), strict=True)) for main, _ in sent],
             ),
             ("child", "run the calls and pickle each result", lambda: [run(*each) for each in sent]),
             ("child", "join the results into groups", lambda: [joined(*columns) for columns in outcomes]),

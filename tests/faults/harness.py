@@ -73,7 +73,7 @@ def sweep(count=6, **options):
 
 def expect_tidy():
     """Check that nothing of a run is left in this process; bounded, as threads take a moment to end."""
-    end = time.monotonic() + 2
+    end = time.monotonic() + 100
     while True:
         threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
         actors = pykka.ActorRegistry.get_all()

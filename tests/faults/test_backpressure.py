@@ -46,7 +46,7 @@ class _Gate:
             if self.passing >= 0:
                 return
             self.is_reached.set()
-            assert self.is_open.wait(60), "nobody released the disk"
+            assert self.is_open.wait(100), "nobody released the disk"
 
 
 def _in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -87,12 +87,12 @@ def test_calls_wait_for_the_disk_when_it_hangs(
             on_result=lambda index, _: saved.append(index),
         )
     )  # fmt: skip
-    assert gate.is_reached.wait(20)
+    assert gate.is_reached.wait(100)
     wait_until(lambda: len(noted(log)) >= megabytes, what="as many calls as the backlog holds")
     assert not _grows(lambda: len(noted(log)), megabytes + 2 + 1)
     assert saved == []
     gate.is_open.set()
-    thread.join(40)
+    thread.join(100)
     assert results == [[bytes([x]) * MEGABYTE for x in range(40)]]
     assert sorted(saved) == list(range(40))
     assert sorted(noted(log)) == sorted(map(str, range(40)))
@@ -175,11 +175,11 @@ def test_iterator_can_be_closed_when_the_backlog_is_full(
         gate = _Gate(monkeypatch, log, passing=1)
         results = chunker.as_completed([[n] for n in range(200)])
         first, _ = next(results)
-        assert gate.is_reached.wait(20)
+        assert gate.is_reached.wait(100)
         wait_until(lambda: not _grows(lambda: len(noted(log)), len(noted(log)), 0.2), what="no call to start")
         thread, _ = _in_thread(results.close)
         gate.is_open.set()
-        thread.join(30)
+        thread.join(100)
         assert not thread.is_alive()
         assert len(noted(log)) < 200
     checkpoint = Checkpoint.load(folder / "c.pkl")

@@ -1173,7 +1173,7 @@ def test_run_ends_with_an_error_when_any_one_of_its_threads_cannot_be_started(
             else:
                 break
         with suppress(TimeoutError):  # those that were started may take a moment to end
-            wait_until(lambda: set(pykka.ActorRegistry.get_all()) <= before, 2)
+            wait_until(lambda: set(pykka.ActorRegistry.get_all()) <= before)
         left = set(pykka.ActorRegistry.get_all()) - before
         for actor in left:
             pykka.ActorRegistry.unregister(actor)  # it cannot be stopped: nobody reads its mailbox

@@ -124,7 +124,7 @@ class Held:
     def __exit__(self, *_: object) -> None:
         """Let the run end, which must be right."""
         self._go.touch()
-        self._thread.join(20)
+        self._thread.join(100)
         assert self.outputs == SQUARES
 
 
