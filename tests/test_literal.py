@@ -197,6 +197,16 @@ class Exiting:
         raise SystemExit(3)
 
 
+NESTED_DEEP: Any = 1
+for _ in range(400):
+    NESTED_DEEP = [NESTED_DEEP]
+
+
+def test_text_is_written_as_deep_as_python_writes_it() -> None:
+    """What is nested a few hundred times has a text still."""
+    assert written(NESTED_DEEP) == (repr(NESTED_DEEP), True)
+
+
 RING: list[Any] = [1]
 RING.append(RING)
 DEEP: Any = None

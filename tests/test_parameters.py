@@ -274,6 +274,12 @@ def test_shown_is_one_short_line_whatever_the_value(value: Any) -> None:
     assert len(text) <= config.resume_repr_chars
 
 
+def test_shown_tells_of_a_number_that_python_does_not_write() -> None:
+    """A number of more digits than Python writes hides nothing of what stands beside it."""
+    assert shown([1, 10**5000]) == "[1, a number of 16610 bits]"
+    assert shown(10**100).startswith("1000")
+
+
 def test_shown_cuts_at_the_configured_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """How much of a value is shown is the user's choice, at the time of the call."""
     assert len(shown("x" * 500)) == config.resume_repr_chars

@@ -237,7 +237,7 @@ def shown(value: Any) -> str:
         One line.
     """
     limit = config.resume_repr_chars
-    shorten = reprlib.Repr()
+    shorten = _Short()
     shorten.maxstring = shorten.maxother = limit
     try:
         text = " ".join(str.split(shorten.repr(value)))
@@ -265,6 +265,16 @@ def name_of(func: Any) -> str:
     if not isinstance(name, str):
         return shown(func)
     return f"{module}.{name}" if isinstance(module, str) and module not in {"builtins", "__main__"} else name
+
+
+class _Short(reprlib.Repr):
+    """Shows a value shortened, also a number of so many digits that Python refuses to write them."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return f"a number of {x.bit_length()} bits" if x.bit_length() > _LONG else super().repr_int(x, level)
+
+
+_LONG = 10_000  # bits, which are 3,000 digits: Python writes 4,300 unless it is told otherwise
 
 
 def last_line(text: str) -> str:

@@ -126,30 +126,34 @@ class _Stream:
         if not self._users or os.getpid() != self.process or sys.is_finalizing():
             return self.stream.write(text)
         writer = threading.get_ident()
-        lines, line_end, rest = (self._begun.pop(writer, "") + text).rpartition("\n")
-        if rest:
-            self._begun[writer] = rest
-        if line_end:
-            self._pass_on(writer, lines + line_end)
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write them one after the other."""
-        for line in lines:
-            self.write(line)
-
-    def _pass_on(self, writer: int, lines: str) -> None:
         with self._lock:
+            lines = self._begun.pop(writer, "") + text
             own = next((user for user in reversed(self._users) if user.owner == writer), None)
             other = self._users[0] if self._users else None
-            if own is None and other is not None:
-                other.lines.put(self._encoded(lines))
+            if other is not None:
+                lines, line_end, rest = lines.rpartition("\n")
+                lines += line_end
+                if rest:
+                    self._begun[writer] = rest
+                if lines and own is None:
+                    other.lines.put(self._encoded(lines))
+        if lines:
+            self._show(lines, own, other)
+        return len(text)
+
+    def _show(self, lines: str, own: Streams | None, other: Streams | None) -> None:
+        """Have lines shown, by the thread that wrote them if it has a bar."""
         if own is not None:
             own.show(self._encoded(lines))
         elif other is not None:
             other.notify()
         else:
-            self.stream.write(lines)
+            self.stream.write(lines)  # the last bar has just gone
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write them one after the other."""
+        for line in lines:
+            self.write(line)
 
     def _encoded(self, text: str) -> bytes:
         return text.encode(self.stream.encoding or "utf-8", "backslashreplace")
