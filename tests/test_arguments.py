@@ -260,11 +260,14 @@ MISPLACED: list[tuple[Any, str]] = [
     (Path("a/out.pkl"), "path='a/out.pkl'"),
     (4, "chunk_size=4"),
     (np.int64(4), "chunk_size=4"),
+    (4.0, "chunk_size=4"),
+    ("4", "chunk_size=4"),
     (True, "progress_bar=True"),
     (np.False_, "progress_bar=False"),
     (ThreadWorker, "worker=ThreadWorker"),
     (functools.partial(Own, prefix="a"), "worker=functools.partial(...)"),
     (EXECUTOR, "worker=ExecutorWorker.on(executor)"),
+    (ThreadPoolExecutor, "worker=ExecutorWorker.on(executor)"),
 ]
 
 

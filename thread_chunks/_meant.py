@@ -12,6 +12,9 @@ import numpy as np
 
 from .worker import Worker
 
+_MOST = 10_000
+"""No chunk_size is larger; what is is another number."""
+
 
 def meant(value: object, but: str = "") -> str:
     """Guess which option a value was meant for.
@@ -36,16 +39,22 @@ def _guess(value: Any, but: str) -> str:
     kind = type(value)
     if issubclass(kind, (bool, np.bool_)):
         return f"progress_bar={bool(value)}"
-    if issubclass(kind, (int, np.integer)):
-        return f"chunk_size={int(value)}" if value > 0 else ""
+    number = (
+        int(value) if issubclass(kind, str) and value.isdecimal() and len(value) < len(str(_MOST)) else value
+    )
+    if issubclass(type(number), (int, float, np.integer)):
+        return f"chunk_size={int(number)}" if number in range(1, _MOST) else ""
     if issubclass(kind, (str, bytes, os.PathLike)):
-        return f"path={os.fsdecode(value)!r}" if but == "actors" or _is_path(value) else ""
+        return f"path={os.fsdecode(value)!r}" if but in {"actors", "chunk_size"} or _is_path(value) else ""
     made = value.func if kind is functools.partial else value
     if isinstance(made, type) and issubclass(made, Worker):
         return f"worker={made.__name__}" if made is value else "worker=functools.partial(...)"
-    if hasattr(kind, "submit") and hasattr(kind, "shutdown"):
-        return "worker=ExecutorWorker.on(executor)"
-    return ""
+    is_executor = _is_executor(value if isinstance(value, type) else kind)
+    return "worker=ExecutorWorker.on(executor)" if is_executor else ""
+
+
+def _is_executor(kind: type) -> bool:
+    return hasattr(kind, "submit") and hasattr(kind, "shutdown")
 
 
 def _is_path(value: Any) -> bool:
