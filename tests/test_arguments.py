@@ -1,24 +1,33 @@
 """Errors before work: every wrong argument is refused before a child starts, by a message that shows the fix."""
 
 import datetime as dt
+import functools
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from test_literal import Proxy
 
-from thread_chunks import Checkpoint, Chunker, ProcessWorker, ThreadWorker, chunk
+from thread_chunks import Checkpoint, CheckpointWarning, Chunker, ProcessWorker, ThreadWorker, chunk
 from thread_chunks import _by_value as by_value
+from thread_chunks._memory import to_bytes
 from thread_chunks._parameters import read_calls
 from thread_chunks._travel import check, is_plain
+from thread_chunks.cli import main
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
 LOCK = threading.Lock()
+EXECUTOR = ThreadPoolExecutor(1)
 PARAMETERS = [[1], [2]]
+FRAME = pd.DataFrame({"x": [1, 2]})
 
 
 def double(x: Any) -> Any:
@@ -67,13 +76,39 @@ OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"worker": None}, TypeError, "worker.* such as ProcessWorker or ThreadWorker, not None"),
     ({"worker": int}, TypeError, "worker.* such as ProcessWorker or ThreadWorker, not"),
     ({"progress_bar": "no"}, TypeError, "progress_bar.* True or False, or None.* not 'no'"),
-    ({"progress_bar": 2}, TypeError, "progress_bar.* True or False, or None.* not 2"),
+    (
+        {"progress_bar": 2},
+        TypeError,
+        r"progress_bar.* True or False, or None.* not 2: did you mean chunk_size=2\?",
+    ),
+    ({"progress_bar": "c.pkl"}, TypeError, r"progress_bar.* did you mean path='c.pkl'\?"),
+    ({"chunk_size": "c.pkl"}, ValueError, r"chunk_size.* did you mean path='c.pkl'\?"),
+    ({"chunk_size": Path("c.pkl")}, ValueError, r"chunk_size.* did you mean path='c.pkl'\?"),
+    ({"chunk_size": True}, ValueError, r"chunk_size.* not True: did you mean progress_bar=True\?"),
+    ({"chunk_size": ThreadWorker}, ValueError, r"chunk_size.* did you mean worker=ThreadWorker\?"),
+    ({"worker": EXECUTOR}, TypeError, r"worker.* did you mean worker=ExecutorWorker.on\(executor\)\?"),
+    ({"worker": 4}, TypeError, r"worker.* did you mean chunk_size=4\?"),
+    (
+        {"max_memory": float("nan")},
+        ValueError,
+        'max_memory.* bytes above 0, or text such as "8 GB".* not nan',
+    ),
+    ({"max_memory": np.inf}, ValueError, "max_memory.* not inf"),
+    ({"max_memory": np.float64("-inf")}, ValueError, "max_memory.* not .*-inf"),
+    ({"max_memory": 0.5}, ValueError, "max_memory.* not 0.5"),
+    ({"max_memory": True}, ValueError, "max_memory.* not True"),
+    ({"max_memory": 1j}, ValueError, "max_memory.* not 1j"),
+    ({"max_memory": 10**400}, ValueError, "max_memory.* not 1000"),
+    ({"max_memory": "1e999 GB"}, ValueError, "max_memory.* not '1e999 GB'"),
+    ({"max_memory": "nan"}, ValueError, "max_memory.* not 'nan'"),
 ]
 """What is wrong however it is passed: the option, the error, and what the message says."""
 
 PATHS: list[tuple[Any, type[Exception], str]] = [
     (3, TypeError, "path must be the name of a file, such as 'results.pkl', and not 3"),
-    (True, TypeError, "path must be the name of a file, .* not True"),
+    (True, TypeError, r"path must be the name of a file, .* not True: did you mean progress_bar=True\?"),
+    (np.int64(4), TypeError, r"path must be the name of a file, .* did you mean chunk_size=4\?"),
+    (ThreadWorker, TypeError, r"path must be the name of a file, .* did you mean worker=ThreadWorker\?"),
     (["c.pkl"], TypeError, "path must be the name of a file, .* not .'c.pkl'"),
     ("", ValueError, "path must name a file, such as 'results.pkl', not ''"),
     ("folder/..", ValueError, "path must name a file, such as 'folder/../results.pkl', not 'folder/..'"),
@@ -83,6 +118,7 @@ PATHS: list[tuple[Any, type[Exception], str]] = [
 
 FUNCTIONS: list[tuple[Any, type[Exception], str]] = [
     ("double", TypeError, r"func must be a function, not 'double'.* without quotes or parentheses"),
+    ("out.pkl", TypeError, r"func must be a function, not 'out.pkl'.*: did you mean path='out.pkl'\?"),
     (4, TypeError, r"func must be a function, not 4.* as? ?chunk\(f, \[\[1\], \[2\]\]\)"),
     ([[1], [2]], TypeError, r"func must be a function, not \[\[1\], \[2\]\].* before the parameters"),
     (locked, TypeError, "func 'locked' .*lock.* create that inside the function, or use worker=ThreadWorker"),
@@ -92,7 +128,11 @@ LISTS: list[tuple[Any, str]] = [
     (None, r"parameters must be a list .*such as \[\[1, 4\], \[2, 5\]\]; got None"),
     (3, r"parameters must be a list .*such as \[\[1, 4\], \[2, 5\]\]; got 3"),
     ("abc", r"parameters must be a list .*such as \[\[1, 4\], \[2, 5\]\]; got 'abc'"),
-    ({"x": 1}, r"parameters must be a list .*such as \[\[1, 4\], \[2, 5\]\]; got \{'x': 1\}"),
+    ({"x": 1}, r"parameters must be a list .*such as \[\[1, 4\], \[2, 5\]\]; got \{'x': 1\}.* as in \[\{...\}\]"),
+    (double, "parameters must be a list .*; got <function double"),
+    (FRAME, r'a DataFrame, .* its columns and not its rows.* df.itertuples\(index=False\) .*df.to_dict\("records"\)'),
+    (FRAME["x"], r"parameters\[0\] is .*1.*write \[.*1.*\[\[1\], \[2\]\] and not \[1, 2\]"),
+    ([FRAME], r"parameters\[0\] is .* each entry must be a list of arguments"),
     ([1, 2], r"parameters\[0\] is 1.*write \[1\].*\[\[1\], \[2\]\] and not \[1, 2\]"),
     (["ab"], r"parameters\[0\] is 'ab'.*write \['ab'\]"),
     ([[1], None], r"parameters\[1\] is None.*write \[None\]"),
@@ -213,6 +253,53 @@ def test_wrong_parameters_are_refused_before_work(
             way(double, parameters)
 
 
+MISPLACED: list[tuple[Any, str]] = [
+    ("out.pkl", "path='out.pkl'"),
+    ("out", "path='out'"),
+    (b"out.pkl", "path='out.pkl'"),
+    (Path("a/out.pkl"), "path='a/out.pkl'"),
+    (4, "chunk_size=4"),
+    (np.int64(4), "chunk_size=4"),
+    (4.0, "chunk_size=4"),
+    ("4", "chunk_size=4"),
+    (True, "progress_bar=True"),
+    (np.False_, "progress_bar=False"),
+    (ThreadWorker, "worker=ThreadWorker"),
+    (functools.partial(Own, prefix="a"), "worker=functools.partial(...)"),
+    (EXECUTOR, "worker=ExecutorWorker.on(executor)"),
+    (ThreadPoolExecutor, "worker=ExecutorWorker.on(executor)"),
+]
+
+
+@pytest.mark.parametrize("way", [chunk, Chunker])
+@pytest.mark.parametrize(("value", "meant"), MISPLACED, ids=str)
+def test_argument_in_the_place_of_actors_is_known_for_what_it_was_meant(
+    way: Any, value: Any, meant: str, file: Path
+) -> None:
+    """Whatever follows func and parameters without its name is refused, and the error says which name it lacks."""
+    arguments = [double, PARAMETERS, value] if way is chunk else [double, value]
+    with pytest.raises(TypeError, match="actors must be a list of started workers") as caught:
+        way(*arguments)
+    assert str(caught.value).endswith(f": did you mean {meant}?")
+
+
+@pytest.mark.parametrize("rows", ["itertuples", "to_dict"])
+def test_rows_of_a_frame_are_had_as_the_error_says(rows: str, tmp_path: Path) -> None:
+    """What the error about a frame says to write works, with a checkpoint, and again from it."""
+    for _ in range(2):
+        entries: Any = FRAME.itertuples(index=False) if rows == "itertuples" else FRAME.to_dict("records")
+        path = tmp_path / "frame.pkl"
+        assert chunk(double, entries, path=path, worker=ThreadWorker, on_mismatch="raise") == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "amount", [8e9, np.float64(8e9), np.int64(8 * 10**9), Fraction(8 * 10**9), "8e9", "8 GB"]
+)
+def test_max_memory_is_a_number_of_bytes_however_it_is_written(amount: Any) -> None:
+    """A float, one of NumPy's, or a text with an exponent: each is as good as the whole number."""
+    assert to_bytes(amount) == 8 * 10**9
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "text"),
     [
@@ -319,6 +406,83 @@ def test_worker_with_an_execute_of_its_own_takes_what_does_not_pickle(children: 
 
     assert chunk(lambda lock: lock.locked(), [[LOCK]], worker=Local) == [False]
     children.clear()
+
+
+# --- values that answer to every name ------------------------------------------------------------
+
+
+class Refusing:
+    """An object of which nothing can be asked."""
+
+    def _refuse(self, *args: Any) -> Any:
+        msg = "it was asked"
+        raise RuntimeError(msg)
+
+    __bool__ = __eq__ = __len__ = __iter__ = __repr__ = __contains__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._refuse()
+
+
+class Array:
+    """An object that says that it is an array of objects."""
+
+    hasobject = True
+
+    @property
+    def dtype(self) -> Any:
+        return self
+
+    def ravel(self) -> Any:
+        msg = "it was asked"
+        raise RuntimeError(msg)
+
+
+class Nowhere:
+    """An object whose class has no module, as those that sympy makes of a name."""
+
+    def __reduce__(self) -> Any:
+        return Nowhere, ()
+
+
+Nowhere.__module__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Proxy, Refusing, Array, Nowhere, lambda: np.array([1, None, Proxy()], object),
+        lambda: pd.Series([1, "a"], dtype=object), lambda: pd.Series({"columns": 1, "names": 2}),
+        lambda: pd.Index([1, "a"], dtype=object), lambda: pd.DataFrame({"columns": [1, "a"], "index": [2, 3]}),
+        lambda: pd.MultiIndex.from_tuples([(1, "a")]),
+    ],
+)  # fmt: skip
+def test_values_are_known_by_their_type_and_asked_nothing(
+    make: Callable[[], Any], tmp_path: Path, capsys: Any
+) -> None:
+    """Truth, length, attributes and texts of a parameter may raise or lie: a run does not ask, and resumes."""
+    path, executed, value = tmp_path / "a.pkl", list[int](), make()
+
+    def fail(x: Any) -> Any:
+        raise ValueError
+
+    def take(x: Any) -> int:
+        return 1
+
+    options: dict[str, Any] = {"path": path, "worker": ThreadWorker, "chunk_size": 1, "progress_bar": False}
+    rows: list[Any] = [[value], [[{"k": value}]]]
+    for _ in range(2):
+        assert chunk(take, rows, on_result=lambda index, _: executed.append(index), **options) == [1, 1]
+    assert executed == [0, 1]
+    with pytest.warns(CheckpointWarning, match="argument|call 0|parameters"):
+        assert chunk(take, [[2], rows[1]], **options) == [1, 1]
+    chunk(fail, rows, on_error="return", **options | {"path": tmp_path / "b.pkl"})
+    assert main(["show", str(tmp_path / "b.pkl")]) == 1
+    assert main(["export", str(tmp_path / "b.pkl"), str(tmp_path / "b.csv")]) == 0
+    capsys.readouterr()
 
 
 # --- what it costs --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import select
 import signal
 import tomllib
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -428,22 +429,85 @@ def damaged_head(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    ("plant", "code"),
-    [(not_there, 4), (Path.mkdir, 5), (other_program, 5), (empty, 5), (damaged_head, 5), (os.mkfifo, 5)],
-    ids=["not there", "folder", "another program's", "empty", "damaged head", "pipe"],
-)
+def damaged_header(path: Path) -> None:
+    """Damage a byte of the header."""
+    chunk(invert, [[1]], path=path)
+    data = bytearray(path.read_bytes())
+    data[30] ^= 1
+    path.write_bytes(data)
+
+
+def cut_short(path: Path) -> None:
+    """Leave the first bytes of a checkpoint."""
+    chunk(invert, [[1]], path=path)
+    path.write_bytes(path.read_bytes()[: _format.HEADER_SIZE + 5])
+
+
+def newer(path: Path) -> None:
+    """Plant the file of a release to come."""
+    chunk(invert, [[1]], path=path)
+    data = bytearray(path.read_bytes())
+    data[12] = 99
+    data[160:164] = zlib.crc32(data[4:16] + bytes(4) + data[20:160]).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+def other_pickle(path: Path) -> None:
+    """Plant the pickle of another program."""
+    path.write_bytes(pickle.dumps({"results": [1, 2]}))
+
+
+def link_to_nothing(path: Path) -> None:
+    """Leave a link whose target is gone."""
+    path.symlink_to("nowhere")
+
+
+FOREIGN: list[tuple[Callable[[Path], Any], int, str]] = [
+    (not_there, 4, "No such file or directory"),
+    (link_to_nothing, 4, "No such file or directory"),
+    (Path.mkdir, 5, "is not a regular file, so it cannot be a checkpoint"),
+    (os.mkfifo, 5, "is not a regular file, so it cannot be a checkpoint"),
+    (other_program, 5, "is not a checkpoint of thread-chunks. Is it the file at the path= of the run?"),
+    (other_pickle, 5, "is not a checkpoint of thread-chunks. Is it the file at the path= of the run?"),
+    (empty, 5, "it is empty. A run that just began has not written to it, or one ended before it could."),
+    (
+        damaged_head,
+        5,
+        "is damaged, so nothing in it can be trusted. Look at a backup, or at FILE.bak if there is one.",
+    ),
+    (
+        damaged_header,
+        5,
+        "is damaged, so nothing in it can be trusted. Look at a backup, or at FILE.bak if there is one.",
+    ),
+    (
+        cut_short,
+        5,
+        "is damaged, so nothing in it can be trusted. Look at a backup, or at FILE.bak if there is one.",
+    ),
+    (
+        newer,
+        5,
+        f"(file format 99; this release reads up to {_format.VERSION}). Install a newer release to read it.",
+    ),
+]
+FOR_RUNS = ["left alone", "another path", "move", "afresh", "No call was run"]
+"""What only somebody who wants to run something has a use for."""
+
+
+@pytest.mark.parametrize(("plant", "code", "text"), FOREIGN, ids=lambda each: getattr(each, "__name__", None))
 @pytest.mark.parametrize(
     "command", [["show"], ["export", "x.csv"], ["plot", "x.png"]], ids=lambda each: each[0]
 )
 def test_file_that_is_no_checkpoint_is_one_line_and_a_code(
     plant: Callable[[Path], Any],
     code: int,
+    text: str,
     command: list[str],
     path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever is at the path, the error is one line that names it, and nothing is written."""
+    """Whatever is at the path, the error is one line that names it, with advice for looking; nothing is written."""
     plant(path)
     assert main([command[0], str(path), *(str(path.with_name(name)) for name in command[1:])]) == code
     out, err = capsys.readouterr()
@@ -451,6 +515,8 @@ def test_file_that_is_no_checkpoint_is_one_line_and_a_code(
     assert err.count("\n") == 1
     assert str(path) in err
     assert err.startswith("thread-chunks: ")
+    assert text in err
+    assert not [advice for advice in FOR_RUNS if advice in err]
     assert os.listdir(path.parent) in ([], [path.name])
 
 

@@ -192,6 +192,21 @@ class Broken:
         raise RuntimeError(msg)
 
 
+class Exiting:
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+NESTED_DEEP: Any = 1
+for _ in range(400):
+    NESTED_DEEP = [NESTED_DEEP]
+
+
+def test_text_is_written_as_deep_as_python_writes_it() -> None:
+    """What is nested a few hundred times has a text still."""
+    assert written(NESTED_DEEP) == (repr(NESTED_DEEP), True)
+
+
 RING: list[Any] = [1]
 RING.append(RING)
 DEEP: Any = None
@@ -201,7 +216,7 @@ for _ in range(100_000):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(RING, "[1, ...]"), (DEEP, "a list"), (Broken(), "a Broken"), ([Broken()], "a list"), (Mock, "<class "),
+    [(RING, "[1, ...]"), (DEEP, "a list"), (Broken(), "a Broken"), (Exiting(), "a Exiting"), ([Broken()], "a list"), (Mock, "<class "),
      (Mock(), "<Mock "), ([MagicMock(spec=np.ndarray)], "[<MagicMock "), (lambda: 1, "<function ")],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

@@ -5,11 +5,13 @@ from collections import OrderedDict, UserList, deque
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_literal import Proxy
 
 from thread_chunks import _parameters, _wire, config
 from thread_chunks._parameters import read_calls, shown
@@ -69,6 +71,33 @@ def test_read_calls_reads_an_iterable_once() -> None:
 
     assert [call.args for call in read_calls(entries())[1]] == [(0,), (1,), (2,)]
     assert read == [0, 1, 2]
+
+
+def test_read_calls_refuses_a_generator_that_was_used_up() -> None:
+    """A generator that somebody went through holds no call any more, which is not the same as a list of none."""
+    entries = ([number] for number in range(3))
+    assert len(read_calls(entries)[0]) == 3
+    with pytest.raises(
+        ValueError, match=r"a generator that was used up before.* keep its entries with list\(...\)"
+    ):
+        read_calls(entries)
+    assert read_calls([number] for number in range(0))[0] == []
+
+
+def test_read_calls_takes_a_set_of_rows() -> None:
+    """Any iterable will do, one without an order too."""
+    assert sorted(call.args for call in read_calls({(1,), (2,)})[1]) == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    "entry", [Mock(), MagicMock(), Mock(spec=list), MagicMock(spec=dict), Proxy(), [Proxy()].__class__],
+    ids=lambda entry: type(entry).__name__,
+)  # fmt: skip
+def test_read_calls_looks_at_the_type_of_an_entry(entry: Any) -> None:
+    """An object that answers to every name, or says that it is a list, is no row; within a row it is an argument."""
+    with pytest.raises(TypeError, match=r"parameters\[0\] is .*but each entry must be a list of arguments"):
+        read_calls([entry])
+    assert read_calls([[entry]])[1][0].args[0] is entry
 
 
 @given(st.lists(ENTRIES))
@@ -209,6 +238,21 @@ class Broken:
         raise RuntimeError(msg)
 
 
+class Exiting:
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+class Lying(str):
+    __slots__ = ()
+
+    def split(self, *_: Any) -> Any:
+        return [1, 2]
+
+    def __repr__(self) -> str:
+        return Lying("text\nof two lines")
+
+
 class Lines:
     def __repr__(self) -> str:
         return "one\n   two\r\n\tthree"
@@ -219,7 +263,7 @@ class Lines:
     [
         "x" * 10**6, list(range(10**5)), dict.fromkeys(range(99), "x" * 99), 10**4000, b"\n" * 10**5,
         np.zeros((50, 50)), array.array("d", range(1000)), [[[["x" * 100] * 9] * 9] * 9] * 9, Lines(), Broken(),
-        [Broken()],
+        [Broken()], Exiting(), Lying(), MagicMock(), Proxy(),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -228,6 +272,12 @@ def test_shown_is_one_short_line_whatever_the_value(value: Any) -> None:
     text = shown(value)
     assert text == " ".join(text.split())
     assert len(text) <= config.resume_repr_chars
+
+
+def test_shown_tells_of_a_number_that_python_does_not_write() -> None:
+    """A number of more digits than Python writes hides nothing of what stands beside it."""
+    assert shown([1, 10**5000]) == "[1, a number of 16610 bits]"
+    assert shown(10**100).startswith("1000")
 
 
 def test_shown_cuts_at_the_configured_length(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """The bar: what a terminal shows, what a log file gets, and that nothing of it stays behind."""
 
+import io
 import os
 import pty
+import random
 import re
 import sys
 import termios
@@ -302,6 +304,125 @@ def test_bar_is_drawn_on_a_terminal_that_does_not_tell_its_size(
     states = re.split(r"[\r\n]+", b"".join(written).decode())
     assert any("5/10 calls" in state for state in states)
     assert all(len(state) < (columns or 80) for state in states)
+
+
+def depth(stream: Any) -> int:
+    """Count our streams around a stream."""
+    count = 0
+    while _streams.bare(stream) is not stream:
+        stream, count = stream.stream, count + 1
+    return count
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_streams_are_wrapped_once_in_whatever_order_bars_begin_and_end(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars come and go, and the user puts streams in the place of ours and takes them away: none is left in the end."""
+    choose = random.Random(seed)  # noqa: S311 - an order, and no secret
+    with terminal(monkeypatch):
+        original, open_ones, theirs = sys.stderr, list[Any](), list[Any]()
+        for _ in range(200):
+            action = choose.choice(["begin", "end", "end", "replace", "put back"])
+            if action == "begin":
+                open_ones.append(_streams.Streams(_streams.bare(sys.stderr), print, quiet))
+            elif action == "end" and open_ones:
+                open_ones.pop(choose.randrange(len(open_ones))).close()
+            elif action == "replace" and not theirs:
+                theirs.append(sys.stderr)
+                sys.stderr = io.StringIO()
+            elif action == "put back" and theirs:
+                sys.stderr = theirs.pop()
+            assert depth(sys.stderr) <= 1
+        own = sys.stderr if theirs else original
+        while open_ones:
+            open_ones.pop(choose.randrange(len(open_ones))).close()
+        assert _streams.bare(sys.stderr) is own
+        assert not theirs or sys.stderr is own
+        _streams.Streams(_streams.bare(sys.stderr), print, quiet).close()
+        assert sys.stderr is own
+
+
+def test_streams_lose_no_line_while_bars_of_many_threads_begin_and_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every line is shown by one bar, or stands on the terminal: also one that comes as a bar ends."""
+    shown: list[bytes] = []
+    barrier = threading.Barrier(6)
+
+    def with_bars(name: str) -> None:
+        barrier.wait(10)
+        for number in range(100):
+            streams = _streams.Streams(_streams.bare(sys.stderr), shown.append, quiet)
+            sys.stderr.write(f"{name} {number}\n")
+            streams.close()
+            shown.append(streams.take())
+
+    def without(name: str) -> None:
+        barrier.wait(10)
+        for number in range(100):
+            sys.stderr.write(f"{name} ")
+            sys.stderr.write(f"{number}\n")
+
+    with terminal(monkeypatch) as (written, _):
+        original = sys.stderr
+        threads = [threading.Thread(target=with_bars, args=(f"bars{n}",)) for n in range(4)]
+        threads += [threading.Thread(target=without, args=(f"none{n}",)) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sys.stderr is original
+    text = b"".join(shown + written).decode()
+    for name in [f"bars{n}" for n in range(4)] + [f"none{n}" for n in range(2)]:
+        assert sorted(re.findall(rf"{name} (\d+)", text), key=int) == list(map(str, range(100))), name
+
+
+def test_bars_of_two_threads_share_the_line_and_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs at once on one terminal: what either prints stands whole, and both end with their last state."""
+    with terminal(monkeypatch) as (written, _):
+        original = sys.stderr
+        one, other = live(Pace("one", 2)), Bar(Pace("other", 3), quiet)
+        sys.stderr.write("a line\n")
+        other.tick()
+        one.saved(2, 1.0)
+        one.close()
+        assert depth(sys.stderr) == 1
+        sys.stderr.write("another line\n")
+        other.saved(3, 1.0)
+        other.close()
+        assert sys.stderr is original
+    text = b"".join(written).decode()
+    lines = [re.split(r"\r|\x1b\[K", line.rstrip("\r"))[-1] for line in text.split("\n")]
+    assert len(lines) == 5, text
+    assert lines[0] == "a line"
+    assert lines[1].startswith("one: 100%")
+    assert lines[2] == "another line"
+    assert lines[3].startswith("other: 100%")
+
+
+def test_fork_of_a_process_with_bars_can_draw_its_own(programs: Programs) -> None:
+    """A fork does not wait for a thread that it has not, and that drew a bar when it was made."""
+    programs.run("""
+        import os, threading, warnings
+        from thread_chunks import _streams
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with _streams.drawing():
+                held.set()
+                done.wait(30)
+
+        threading.Thread(target=hold, daemon=True).start()
+        assert held.wait(30)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if _streams.drawing().acquire(blocking=False) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        done.set()
+    """)
 
 
 def test_bar_is_live_in_a_notebook(log: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The bar: one line that is drawn again and again, on a terminal or in a notebook.
 
 One rule: one thread owns it, the one that called `chunk`; only that thread draws, and
-writes above the bar what calls printed. This room knows how to draw with tqdm. What
+writes above the bar what calls printed. Bars of several threads take turns in the one line. This room knows how to draw with tqdm. What
 there is to say is known to `_pace`.
 """
 
@@ -16,12 +16,13 @@ from typing import Any, TextIO
 from . import config
 from ._late import imported
 from ._pace import Pace
-from ._streams import Streams, in_notebook, terminal, write
+from ._streams import Streams, drawing, in_notebook, terminal, write
 
 _FORMAT = "{desc}: {whole:3d}%|{bar}| {note}"
 _NAME = 24  # columns for the function; there must be room for the rest
 _AROUND = 12  # columns of the rest of it, with a bar of a few
 _SPARE = 3  # columns beside the bar, for the ^C that a terminal echoes
+_drawn: list[Any] = []  # the tqdm bars of all threads; whoever looks holds the lock of `drawing`
 
 
 class Bar:
@@ -61,10 +62,11 @@ class Bar:
             lines += self._streams.take()
         if not lines or self._terminal is None:
             return
-        self._wipe()
-        write(self._terminal, lines)
-        if self._bar is not None and not self._is_closed:
-            self._draw()
+        with drawing():
+            self._wipe()
+            write(self._terminal, lines)
+            if self._bar is not None and not self._is_closed:
+                self._draw()
 
     def tick(self) -> None:
         """Let the clock of the bar go on."""
@@ -79,29 +81,41 @@ class Bar:
         self.printed(b"")
         self._pace.end()
         if self._bar is not None:
-            self._wipe()
-            self._bar.n = self._pace.done
-            self._bar.close()
+            with drawing():
+                self._wipe()
+                self._bar.n = self._pace.done
+                self._bar.close()
+                _drawn.remove(self._bar)
         self._is_closed = True
 
     def _draw(self) -> None:
-        if self._bar is None:
-            self._bar = self._made()
-        self._bar.n = self._pace.done
-        self._bar.refresh()
+        with drawing():
+            if self._bar is None:
+                self._bar = self._made()
+                _drawn.append(self._bar)
+            self._bar.n = self._pace.done
+            self._bar.refresh()
         self._drawn = time.monotonic()
 
     def _made(self) -> Any:
         pace = self._pace
         # A notebook has a place of its own for a bar, which tqdm finds.
         where = {"file": self._terminal, **_shape(self._terminal)} if self._terminal else {}
+        if self._streams is not None and _drawn:
+            where["position"] = abs(
+                _drawn[0].pos
+            )  # tqdm would give each bar a line, and know nothing of what is printed
         kind = _bar_class(pace)
         name = pace.name if len(pace.name) <= _NAME else f"{pace.name[: _NAME - 3]}..."
         return kind(desc=name, total=pace.total, initial=pace.done, bar_format=_FORMAT, **where)
 
     def _wipe(self) -> None:
-        if self._bar is not None and self._terminal is not None and not self._is_closed:
+        if self._terminal is None or self._is_closed:
+            return
+        if self._bar is not None:
             self._bar.fp.write(f"\r{' ' * ((self._bar.ncols or 1) - 1)}\r")
+        elif self._streams is not None and self._streams.is_shared:
+            write(self._terminal, b"\r\x1b[K")  # the bar of another thread is in the line
 
 
 def _shape(screen: TextIO) -> dict[str, Any]:

@@ -214,8 +214,9 @@ def array_bytes(array: Any) -> Iterable[Any]:
 
 def is_pandas(value: Any) -> bool:
     """Tell whether a value is a frame, series or index, without importing pandas."""
-    is_theirs = type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
-    return is_theirs and (hasattr(value, "columns") or hasattr(value, "dtype"))
+    kind = type(value)  # and not the value, which may have an attribute of any name
+    is_theirs = str(kind.__module__).partition(".")[0] == "pandas" and hasattr(kind, "to_numpy")
+    return is_theirs and (hasattr(kind, "columns") or hasattr(kind, "dtype"))
 
 
 def _name(value: Any) -> bytes:
@@ -225,13 +226,13 @@ def _name(value: Any) -> bytes:
 
 def _frame_parts(value: Any) -> Iterator[Any]:
     """Take a frame, series or index apart: how its blocks lie in memory is not part of its value."""
-    if hasattr(value, "columns"):
+    if hasattr(type(value), "columns"):
         yield value.columns
         for number in range(len(value.columns)):
             yield value.iloc[:, number].dtype, value.iloc[:, number].to_numpy()
     else:
         yield getattr(value, "dtype", None), value.to_numpy()
-        yield list(getattr(value, "names", ())), getattr(value, "name", None)
+        yield list(value.names) if hasattr(type(value), "names") else [], getattr(value, "name", None)
     yield getattr(value, "index", None)
 
 

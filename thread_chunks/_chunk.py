@@ -36,7 +36,7 @@ def chunk(
     timeout: float | None = None,
     on_mismatch: str = "restart",
     on_result: Callable[[int, Any], None] | None = None,
-    max_memory: int | str | None = None,
+    max_memory: float | str | None = None,
     stop_before: Moment | None = None,
 ) -> list[Any]:
     """Call a function for every entry of a parameter list, a chunk at a time, in parallel.
@@ -84,7 +84,7 @@ def chunk(
     on_result : callable, optional
         Called as ``on_result(index, output)`` in the calling thread, once the result is
         saved (or, without a path, received), in any order. Not called for resumed results.
-    max_memory : int or str, optional
+    max_memory : float or str, optional
         Bytes, or text such as ``"8 GB"``: no further call starts while the resident memory
         of the workers' processes, and the largest growth seen in a call so far, would pass
         it. At least one call always runs. By default there is no limit. For `ProcessWorker`.
@@ -151,6 +151,7 @@ def chunk(
     [0, 1]
     """
     options = Options(worker, on_error, retries, timeout, on_mismatch, on_result, max_memory, stop_before)
+    options.check_actors(actors)
     if func is None and actors is None:
         msg = (
             "func is None, and so is actors: give chunk() a function, without parentheses, as in "
@@ -161,7 +162,6 @@ def chunk(
         constructor_arguments(worker, func)
         kinds = [worker_class(worker)]
         return collect(Job.read(func, parameters, path, progress_bar, options, chunk_size, kinds))
-    options.check_actors(actors)
     pool = Pool.of(actors, chunk_size)
     return collect(Job.read(func, parameters, path, progress_bar, options, pool.size, pool.kinds), pool)
 
@@ -221,12 +221,13 @@ class Chunker:
         timeout: float | None = None,
         on_mismatch: str = "restart",
         on_result: Callable[[int, Any], None] | None = None,
-        max_memory: int | str | None = None,
+        max_memory: float | str | None = None,
         stop_before: Moment | None = None,
     ) -> None:
         self._options = Options(
             worker, on_error, retries, timeout, on_mismatch, on_result, max_memory, stop_before
         )
+        self._options.check_actors(actors)
         if (func is None) == (actors is None):
             both = "func and actors are both" + (" None" if func is None else " given")
             msg = f"{both}: give a Chunker either func or actors, as in Chunker(f) or Chunker(actors=[...])"
@@ -235,7 +236,6 @@ class Chunker:
         check_switch("progress_bar", progress_bar)
         check_switch("persistent", persistent, has_default=False)
         checked_path(path)
-        self._options.check_actors(actors)
         self.progress_bar = progress_bar
         self.persistent = persistent
         self.path = path

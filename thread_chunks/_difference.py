@@ -223,7 +223,7 @@ def _frame(saved: Any, now: Any) -> Found:
         return _count("row", len(saved), len(now))
     for found in _labels(saved, now):
         return found
-    if hasattr(saved, "columns"):
+    if hasattr(type(saved), "columns"):
         for number, name in enumerate(saved.columns):
             one, other = saved.iloc[:, number], now.iloc[:, number]
             if form(one) != form(other):
@@ -236,11 +236,13 @@ def _frame(saved: Any, now: Any) -> Found:
 
 def _labels(saved: Any, now: Any) -> Iterator[Found]:
     for label in ("columns", "index"):
-        one, other = getattr(saved, label, None), getattr(now, label, None)
-        if one is not None and other is not None and form(one) != form(other):
+        if not hasattr(type(saved), label):
+            continue
+        one, other = getattr(saved, label), getattr(now, label)
+        if form(one) != form(other):
             yield f"its {label}", one.tolist(), other.tolist()
     one, other = getattr(saved, "name", None), getattr(now, "name", None)
-    if not hasattr(saved, "columns") and form(one) != form(other):
+    if not hasattr(type(saved), "columns") and form(one) != form(other):
         yield "its name", one, other
 
 

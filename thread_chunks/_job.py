@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from . import _inside, config
 from ._checkpoint import Checkpoint
+from ._meant import meant
 from ._options import Options, check_function, check_switch, checked_size, sends_parameters
 from ._parameters import Calls, read_calls, shown
 from ._policy import RestartPolicy, RunPolicy
@@ -136,7 +137,7 @@ def checked_path(path: str | os.PathLike[str] | None) -> str | None:
     if path is None:
         return None
     if not isinstance(path, (str, bytes, os.PathLike)):
-        msg = f"path must be the name of a file, such as 'results.pkl', and not {shown(path)}"
+        msg = f"path must be the name of a file, such as 'results.pkl', and not {shown(path)}{meant(path)}"
         raise TypeError(msg)
     text = os.fsdecode(path)
     if not text or os.path.basename(text) in {".", ".."} or "\0" in text:

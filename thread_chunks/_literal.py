@@ -12,7 +12,7 @@ import enum
 import math
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -49,9 +49,10 @@ def written(value: Any) -> Written:
     """
     text = _Text()
     try:
-        with _whole():
+        with suppress(RecursionError):
             return Written(text.of(value), text.is_whole)
-    except Exception:  # noqa: BLE001 - the user's __repr__ may do anything; RecursionError for what is nested too deeply
+        return Written(_repr(value), is_whole=True)  # Python's own goes deeper
+    except (Exception, SystemExit):  # noqa: BLE001 - the user's __repr__ may do anything; RecursionError for what is nested too deeply
         return Written(f"a {type(value).__qualname__}", is_whole=False)
 
 
@@ -60,11 +61,12 @@ def _is_plain(dtype: Any) -> bool:
     return dtype.kind in "biuf" and dtype.type is not np.longdouble
 
 
-def _whole() -> AbstractContextManager[Any]:
+def _repr(value: Any) -> str:
     """Have NumPy show everything, and its numbers as Python's."""
     legacy = {"legacy": "1.25"} if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else {}
     options: dict[str, Any] = {"threshold": sys.maxsize, "floatmode": "unique", **legacy}
-    return np.printoptions(**options)
+    with np.printoptions(**options):
+        return repr(value)
 
 
 class _Text:
@@ -159,7 +161,7 @@ class _Text:
         for method in ("tolist", "to_list", "to_pylist"):
             if hasattr(kind, "__array__") and hasattr(kind, method):
                 return self.of(getattr(value, method)())
-        text = repr(value)
+        text = _repr(value)
         self.is_whole = self.is_whole and "..." not in text and not text.startswith("<")
         return text
 

@@ -5,14 +5,17 @@ still grow by, and the growth of the further one stay below the limit. The growt
 largest one seen so far. Pure policy, as the plan is: somebody else measures.
 """
 
+import numbers
 import re
 from collections.abc import Container, Hashable, Mapping
 
+from ._parameters import shown
 from .messages import Results
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12} | {
     "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40,
 }  # fmt: skip
+_MOST = 2**64  # no machine holds more: it is infinite, or a mistake
 
 
 def to_bytes(amount: object) -> int:
@@ -21,7 +24,7 @@ def to_bytes(amount: object) -> int:
     Parameters
     ----------
     amount
-        Bytes, or text such as "8 GB" (of 10^9 bytes) or "8 GiB" (of 2^30 bytes).
+        Bytes, a whole number or not, or text such as "8 GB" (of 10^9 bytes) or "8 GiB" (of 2^30 bytes).
 
     Returns
     -------
@@ -33,14 +36,23 @@ def to_bytes(amount: object) -> int:
     ValueError
         If it is neither, or not above 0.
     """
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", str(amount), re.IGNORECASE)
-    is_number = hasattr(amount, "__index__") and not isinstance(amount, bool)
-    unit = found[2].lower() if found else None
-    count = int(float(found[1]) * _UNITS[unit]) if found and unit in _UNITS else 0
-    if not (is_number or isinstance(amount, str)) or count < 1:
-        msg = f'max_memory must be a number of bytes above 0, or text such as "8 GB" or "500 MB", not {amount!r}'
+    count = _count(amount)
+    if not 1 <= count < _MOST:
+        msg = f'max_memory must be a number of bytes above 0, or text such as "8 GB" or "500 MB", not {shown(amount)}'
         raise ValueError(msg)
-    return count
+    return int(count)
+
+
+def _count(amount: object) -> float:
+    """Read a number, as Python's and NumPy's are, or a text; 0 stands for what is neither."""
+    if isinstance(amount, str):
+        found = re.fullmatch(
+            r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmgt]?i?)b?\s*", amount, re.IGNORECASE
+        )
+        return float(found[1]) * _UNITS[found[2].lower()] if found and found[2].lower() in _UNITS else 0
+    if isinstance(amount, bool) or not isinstance(amount, numbers.Real):
+        return 0
+    return amount if isinstance(amount, int) else float(amount)
 
 
 class Memory:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from . import config
 from ._late import imported
+from ._meant import meant
 from ._memory import to_bytes
 from ._parameters import shown
 from ._time_limit import Moment, to_seconds
@@ -37,7 +38,7 @@ class Options:
     timeout: float | None = None
     on_mismatch: str = "restart"
     on_result: Callable[[int, Any], None] | None = None
-    max_memory: int | str | None = None
+    max_memory: float | str | None = None
     stop_before: Moment | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class Options:
         return None if self.stop_before is None else to_seconds(self.stop_before, time.time())
 
     def check_actors(self, actors: object) -> None:
-        """Refuse a worker class beside actors that are started already.
+        """Refuse what was meant for another option, and a worker class beside actors that are started already.
 
         Parameters
         ----------
@@ -76,9 +77,12 @@ class Options:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             With the fix.
         """
+        if guess := meant(actors, "actors"):
+            msg = f"actors must be a list of started workers, such as [ThreadWorker.start()], not {shown(actors)}{guess}"
+            raise TypeError(msg)
         if actors is not None and self.worker is not ProcessWorker:
             msg = "worker= is the class of workers to start, and actors= are started ones: leave one out"
             raise ValueError(msg)
@@ -138,7 +142,7 @@ def _whole(name: str, value: object, least: int) -> int:
     msg = f"{name} must be a whole number of at least {least}, not {shown(value)}"
     if isinstance(value, float) and value.is_integer() and value >= least:
         msg += f": write {name}={int(value)}"
-    raise ValueError(msg)
+    raise ValueError(msg + (meant(value, name) if name == "chunk_size" else ""))
 
 
 def check_function(func: object) -> None:
@@ -157,7 +161,7 @@ def check_function(func: object) -> None:
     if func is not None and not callable(func):
         msg = (
             f"func must be a function, not {shown(func)}: pass the function itself, without quotes or "
-            "parentheses, and before the parameters, such as chunk(f, [[1], [2]])"
+            f"parentheses, and before the parameters, such as chunk(f, [[1], [2]]){meant(func)}"
         )
         raise TypeError(msg)
 
@@ -182,7 +186,7 @@ def check_switch(name: str, value: object, *, has_default: bool = True) -> None:
         return
     if value is not None or not has_default:
         msg = f"{name} must be True or False{', or None for the default' if has_default else ''}, not {shown(value)}"
-        raise TypeError(msg)
+        raise TypeError(msg + meant(value, name))
 
 
 def sends_parameters(kinds: Iterable[type[Worker]]) -> bool:
@@ -202,7 +206,7 @@ def sends_parameters(kinds: Iterable[type[Worker]]) -> bool:
 
 
 def _is_ours(execute: Callable[..., Any]) -> bool:
-    return execute.__module__.partition(".")[0] == __package__
+    return str(execute.__module__).partition(".")[0] == __package__
 
 
 def worker_class(kind: WorkerKind) -> type[Worker]:
@@ -227,7 +231,7 @@ def worker_class(kind: WorkerKind) -> type[Worker]:
     if inspect.isclass(found) and issubclass(found, Worker):
         return found
     msg = f"worker must be a subclass of Worker, such as ProcessWorker or ThreadWorker, not {shown(kind)}"
-    raise TypeError(msg)
+    raise TypeError(msg + meant(kind))
 
 
 def checked_size(chunk_size: int | None) -> int:

@@ -7,6 +7,7 @@ the fix. This room knows calls and nothing else.
 import inspect
 import itertools
 import reprlib
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -86,30 +87,63 @@ def read_calls(parameters: Iterable[Any]) -> tuple[list[Any], Calls]:
 
     Raises
     ------
-    TypeError
-        For an entry that is neither, with the fix.
+    TypeError, ValueError
+        For what is no such list, and for an entry that is neither, with the fix.
     """
-    if isinstance(parameters, (str, bytes, Mapping)) or not isinstance(parameters, Iterable):
-        msg = (
-            "parameters must be a list with one entry of arguments for each call, such as "
-            f"[[1, 4], [2, 5]]; got {shown(parameters)}"
-        )
-        raise TypeError(msg)
+    _check_list(parameters)
     entries = list(parameters)
     if _wire.kinds(entries) <= {list, tuple}:
         return entries, Calls(entries)
     return entries, Calls([_row(index, entry) for index, entry in enumerate(entries)])
 
 
+def _check_list(parameters: Any) -> None:
+    """Refuse what is no list of entries, and what goes through something else than its rows."""
+    kind = type(parameters)
+    frame = next((way for way in _ROWS_OF_FRAMES if hasattr(kind, way)), None)
+    if frame is not None and hasattr(kind, "columns"):
+        msg = (
+            f"parameters is a {kind.__qualname__}, and to go through one gives its columns and not its rows: "
+            f"write {_ROWS_OF_FRAMES[frame]}"
+        )
+        raise TypeError(msg)
+    if issubclass(kind, (str, bytes, Mapping)) or not issubclass(kind, Iterable):
+        msg = (
+            "parameters must be a list with one entry of arguments for each call, such as "
+            f"[[1, 4], [2, 5]]; got {shown(parameters)}{_WAYS if issubclass(kind, Mapping) else ''}"
+        )
+        raise TypeError(msg)
+    if issubclass(kind, types.GeneratorType) and parameters.gi_frame is None:
+        msg = (
+            "parameters is a generator that was used up before, so there is no call in it: make a new one for each "
+            "run, or keep its entries with list(...)"
+        )
+        raise ValueError(msg)
+
+
+_ROWS_OF_FRAMES = {
+    "itertuples": 'df.itertuples(index=False) for arguments by place, or df.to_dict("records") for arguments by name',
+    "iter_rows": "df.iter_rows() for arguments by place, or df.to_dicts() for arguments by name",
+    "to_pylist": "table.to_pylist() for arguments by name",
+}
+"""How the rows of a frame of pandas, of polars and of pyarrow are had."""
+
+_WAYS = (
+    ". A mapping is one call with arguments by name if a list is around it, as in [{...}]; for a call for each of its "
+    "items write mapping.items()"
+)
+
+
 def _row(index: int, entry: Any) -> Row:
-    if isinstance(entry, Mapping):
+    if issubclass(type(entry), Mapping):
         if not all(isinstance(key, str) for key in entry):
             msg = f"parameters[{index}] is a mapping of keyword arguments, so its keys must be strings: {shown(entry)}"
             raise TypeError(msg)
         return dict(entry) or ()
-    is_text = isinstance(entry, (str, bytes, bytearray, memoryview))
-    is_row = (isinstance(entry, Sequence) and not is_text) or hasattr(type(entry), "__array_interface__")
-    if is_row and getattr(entry, "ndim", 1) > 0:
+    kind = type(entry)
+    is_text = issubclass(kind, (str, bytes, bytearray, memoryview))
+    is_array = hasattr(kind, "__array_interface__")
+    if (issubclass(kind, Sequence) and not is_text) or (is_array and entry.ndim > 0):
         return tuple(entry)
     msg = (
         f"parameters[{index}] is {shown(entry)}, but each entry must be a list of arguments: "
@@ -203,10 +237,10 @@ def shown(value: Any) -> str:
         One line.
     """
     limit = config.resume_repr_chars
-    shorten = reprlib.Repr()
+    shorten = _Short()
     shorten.maxstring = shorten.maxother = limit
     try:
-        text = " ".join(shorten.repr(value).split())
+        text = " ".join(str.split(shorten.repr(value)))
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - the user's __repr__ may do anything, and exit
@@ -231,6 +265,16 @@ def name_of(func: Any) -> str:
     if not isinstance(name, str):
         return shown(func)
     return f"{module}.{name}" if isinstance(module, str) and module not in {"builtins", "__main__"} else name
+
+
+class _Short(reprlib.Repr):
+    """Shows a value shortened, also a number of so many digits that Python refuses to write them."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return f"a number of {x.bit_length()} bits" if x.bit_length() > _LONG else super().repr_int(x, level)
+
+
+_LONG = 10_000  # bits, which are 3,000 digits: Python writes 4,300 unless it is told otherwise
 
 
 def last_line(text: str) -> str:

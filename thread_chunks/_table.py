@@ -107,7 +107,7 @@ def _is_exact(value: Any) -> bool:
         return all(map(_is_exact, value))
     if kind is np.ndarray or issubclass(kind, np.generic):
         return value.dtype.kind in "biufSU" and (value.dtype.kind != "f" or value.dtype.itemsize <= _DOUBLE)
-    return kind in _KNOWN or kind.__module__.partition(".")[0] in {"datetime", "decimal", "pandas"}
+    return kind in _KNOWN or str(kind.__module__).partition(".")[0] in {"datetime", "decimal", "pandas"}
 
 
 def _as_text(column: Any) -> tuple[Any, list[str]]:

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from . import _wire
 from ._by_value import dump
+from ._canonical import is_pandas
 from ._parameters import Calls, shown
 
 
@@ -101,6 +104,8 @@ def _parts(value: Any) -> Iterable[Iterable[Any]] | None:
         return value.keys(), value.values()
     if kind in {list, tuple, set, frozenset}:
         return (value,)
-    if getattr(getattr(value, "dtype", None), "hasobject", False) and hasattr(value, "ravel"):
-        return (value.ravel().tolist(),)
+    if issubclass(kind, np.ndarray) and value.dtype.hasobject:
+        return (np.asarray(value).ravel().tolist(),)
+    if is_pandas(value) and hasattr(kind, "dtype") and value.dtype == object:
+        return (list(value.to_numpy()),)
     return None

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except CheckpointError as error:
-        return _complain(str(error), NO_CHECKPOINT)
+        return _complain(_seen(error), NO_CHECKPOINT)
     except CheckpointUntrustedWarning as error:
         return _complain(str(error), REFUSED)
     except OSError as error:
@@ -188,6 +188,24 @@ def _complain(text: str, code: int) -> int:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"thread-chunks: {_report.printable(text)}\n")
+
+
+def _seen(error: CheckpointError) -> str:
+    """Say what is wrong with a file to somebody who only looks: what a run is told to do is of no use to them."""
+    text = str(error)
+    for for_runs, for_looking in _ADVICE.items():
+        text = text.replace(for_runs, for_looking)
+    return text.strip()
+
+
+_ADVICE = {
+    " It was left alone.": "",
+    " The file was left alone.": "",
+    "; it was left alone": "",
+    "Use another path, or move the file away.": "Is it the file at the path= of the run?",
+    "Use that version, or another path.": "Use that version.",
+    "Restore it from a backup, or move it away to start afresh.": "Look at a backup, or at FILE.bak if there is one.",
+}
 
 
 def _reason(error: OSError) -> str:
