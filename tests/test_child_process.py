@@ -295,7 +295,18 @@ def test_child_loads_only_what_it_needs(child: ChildProcess) -> None:
     """A child that runs a function of a library starts with its own rooms, and without the package or anything slow."""
     (loaded,) = outputs(child, eval, ["set(__import__('sys').modules)"])
     rooms = {
-        f"thread_chunks.{name}" for name in ("_child", "_code", "_inside", "_outbox", "_outcome", "_wire")
+        f"thread_chunks.{name}"
+        for name in (
+            "_child",
+            "_classes",
+            "_code",
+            "_definitions",
+            "_inside",
+            "_outbox",
+            "_outcome",
+            "_script",
+            "_wire",
+        )
     }
     assert {name for name in loaded if name.startswith("thread_chunks")} == rooms
     slow = {

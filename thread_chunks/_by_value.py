@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-from . import _code, _script, _wire
+from . import _code, _definitions, _script, _wire
 
 _CACHED = type(functools.lru_cache(lambda: None))
 _SLOTS = {"__globals__", "__closure__", "_cloudpickle_submodules"}
@@ -65,7 +65,8 @@ def _is_scripts(value: Any) -> bool:
     return value.__module__ in _script.NAMES or "<locals>" in value.__qualname__
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
+class _Pickler(_definitions.pickler()):  # type: ignore[misc]  # cloudpickle ships no types
+    has_versions = True
     dispatch_table: ClassVar[Any] = ChainMap(
         {types.CodeType: _reduce_code, types.CellType: _reduce_cell, types.ModuleType: _reduce_module},
         cloudpickle.Pickler.dispatch_table,
@@ -81,11 +82,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
 
 
 def dump(value: Any) -> tuple[bytes, list[memoryview]]:
-    """Pickle `value` into ``(main, buffers)``; raises whatever its pickling raises."""
+    """Pickle `value` into ``(main, buffers)``; raises whatever its pickling raises.
+
+    A function brings its classes with it, and parameters refer to them.
+    """
     _script.let_travel()
     buffers: list[memoryview] = []
     out = io.BytesIO()
-    _Pickler(out, buffer_callback=_wire.buffer_taker(buffers)).dump(value)
+    _Pickler(out, _wire.buffer_taker(buffers), is_inline=callable(value)).dump(value)
     return out.getvalue(), buffers
 
 

@@ -1,7 +1,7 @@
 """The child's half of a process worker: run calls in a fresh interpreter.
 
 The interpreter is started with `PROGRAM`, which imports this module, `_outbox`, `_outcome`,
-`_code`, `_inside` and `_wire` without the rest of the package: a child must start fast, so they import
+`_classes`, `_inside` and `_wire` without the rest of the package: a child must start fast, so they import
 little. (As modules, and not a script, their compiled code is kept.)
 
 Three threads, joined by boxes::
@@ -26,19 +26,18 @@ import sys
 import threading
 import time
 
-from . import _code, _inside, _outcome, _wire
+from . import _inside, _outcome, _wire
+from ._classes import Loader
 from ._outbox import DONE, LONG, Message, Outbox, read_peak
 from ._outcome import packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
-    import pickle
     import queue
     import signal
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 else:  # the same without what a child does not need: it starts in half the time
-    import _pickle as pickle
     import _queue as queue
     import _signal as signal
 
@@ -57,13 +56,6 @@ main(int(sys.argv[1]))
 
 
 # --- running calls --------------------------------------------------------------
-
-
-class Loader(pickle.Unpickler):
-    """Unpickle what the parent sends; the makers of functions are here, without the package they are in there."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return getattr(_code, name) if module == _code.__name__ else super().find_class(module, name)
 
 
 def load(pickled: bytes, buffers: list[Any]) -> Any:

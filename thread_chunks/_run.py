@@ -18,7 +18,7 @@ from typing import Any
 
 import pykka
 
-from . import _inside, config, progress
+from . import _definitions, _inside, config, progress
 from ._actor import Steward, ask, wait
 from ._checkpoint import untrusted
 from ._failures import Failures
@@ -161,6 +161,7 @@ class _Run:
     def _open(self) -> CheckpointOpened:
         """Do everything that can fail before a call runs: pickle the function, open the file."""
         job = self._job
+        _definitions.renew()
         if self._pool is None:
             kind = worker_class(job.options.worker)
             assert job.func is not None

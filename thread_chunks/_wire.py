@@ -19,6 +19,8 @@ import struct
 import sys
 import zlib
 
+from . import _definitions
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     import pickle
@@ -33,8 +35,7 @@ if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
 else:  # the same without what a child does not need: it starts in half the time
     import _pickle as pickle
 
-
-PROTOCOL = 5
+PROTOCOL = _definitions.PROTOCOL
 OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
 MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
 PLAIN = {int, float, bool, str, bytes, complex, type(None)}
@@ -43,6 +44,7 @@ PLAIN = {int, float, bool, str, bytes, complex, type(None)}
 NO_TRACE = 0.0, 0, 0
 """The trace of what nobody watched."""
 
+_SCRIPT = b"_main__"  # is in each pickle that refers to something of the script, by either of its names
 COLUMN_BYTES = 28  # for each result: index and size of 8 bytes, seconds as a double, a checksum of 4
 
 
@@ -50,7 +52,7 @@ COLUMN_BYTES = 28  # for each result: index and size of 8 bytes, seconds as a do
 
 
 def dump(value: Any) -> tuple[bytes, list[memoryview]]:
-    """Pickle `value` into ``(main, buffers)``; what pickle cannot take, cloudpickle takes by value."""
+    """Pickle `value` into ``(main, buffers)``: by value what is of the script, and what pickle cannot take."""
     buffers: list[memoryview] = []
     return dumps(value, buffers), buffers
 
@@ -58,15 +60,23 @@ def dump(value: Any) -> tuple[bytes, list[memoryview]]:
 def dumps(value: Any, buffers: list[memoryview] | None = None) -> bytes:
     """Pickle `value`, its large buffers out of band if there is a list for them."""
     keep_in_band = buffer_taker(buffers)
+    main = None
     try:
-        return pickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)
+        main = pickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)
+        if _SCRIPT not in main:
+            return main
     except (pickle.PicklingError, AttributeError, TypeError):
-        import cloudpickle  # noqa: PLC0415 - slow to import, and seldom needed in a child
-
-        if buffers is not None:
-            buffers.clear()
-        pickled: bytes = cloudpickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)
-        return pickled
+        pass
+    if buffers is not None:
+        buffers.clear()
+    try:
+        return _definitions.dumps(value, keep_in_band)
+    except Exception:
+        if main is None:
+            raise
+    if buffers is not None:
+        buffers.clear()
+    return pickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)  # this process can read it, at least
 
 
 def buffer_taker(buffers: list[memoryview] | None) -> Callable[[pickle.PickleBuffer], bool] | None:
@@ -193,7 +203,8 @@ def cut(whole: Any, sizes: Iterable[int]) -> list[Any]:
 
 def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) -> int:
     """Write one message. With a time-out on the socket, `check` is called at each, to raise or go on."""
-    body, buffers = dump(message)
+    buffers: list[memoryview] = []
+    body = pickle.dumps(message, PROTOCOL, buffer_callback=buffer_taker(buffers))
     pieces = [body, *buffers]
     head = struct.pack(f"<I{len(pieces)}Q", len(pieces), *map(size, pieces))
     _write(stream, head + body, check)
