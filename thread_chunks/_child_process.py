@@ -312,7 +312,13 @@ def _is_open(number: int) -> bool:
 
 def _interpreter() -> list[str]:
     # -P: the working directory must not become importable before the parent says so.
-    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined]  # noqa: SLF001
+    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-P", *_x_options()]  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _x_options() -> Iterator[str]:
+    """Yield all of them: what subprocess knows of are only some."""
+    for name, value in sys._xoptions.items():  # noqa: SLF001 - it is documented
+        yield from ("-X", name if value is True else f"{name}={value}")
 
 
 def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
