@@ -16,7 +16,7 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 FLOORS = [
-    {"_late", "_code", "_cpus", "_garbage", "_pace", "_script", "_inside", "_halt"},
+    {"_late", "_code", "_cpus", "_importable", "_garbage", "_pace", "_script", "_inside", "_halt"},
     {"_classes"},
     {"_definitions"},
     {"_wire"},
