@@ -290,3 +290,31 @@ def test_definition_is_read_by_those_only_who_have_no_such_class(monkeypatch: py
     monkeypatch.setattr(_classes, "_known", lambda *_: None)
     with pytest.raises(ValueError, match="unsupported pickle protocol: 127"):
         pickle.loads(damaged)
+
+
+POOLS = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from thread_chunks import ExecutorWorker, chunk
+
+class Fit:
+    scale = 1
+    def __init__(self, x):
+        self.x = x
+
+def f(fit):
+    return Fit(fit.x * Fit.scale), type(fit) is Fit, Fit.scale
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn"):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+            for scale in (1, 5):
+                Fit.scale = scale
+                (fit, is_own, seen), = chunk(f, [[Fit(1)]], worker=ExecutorWorker.on(pool), progress_bar=False)
+                assert (type(fit), fit.x, is_own, seen) == (Fit, scale, True, scale), (method, scale, seen)
+"""
+
+
+def test_pool_that_stays_gets_a_class_as_the_script_has_it_now(programs: Programs) -> None:
+    """Processes that have the script themselves, as it was when they started, run with what it has become."""
+    programs.run(POOLS, flags=("-W", "error", "-W", "ignore::DeprecationWarning"))

@@ -33,7 +33,7 @@ FLOORS = [
         "_actor",
         "_reader",
     },
-    {"_bytecode", "_difference", "_time_limit", "_format", "_sections", "_relay", "_trace"},
+    {"_bytecode", "_fault", "_difference", "_time_limit", "_format", "_sections", "_relay", "_trace"},
     {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},

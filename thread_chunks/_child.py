@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
 import os
 import sys
 import threading
 import time
 
 from . import _inside, _outcome, _wire
-from ._classes import Loader
+from ._classes import load
 from ._outbox import DONE, LONG, Message, Outbox, read_peak
 from ._outcome import packed
 
@@ -56,11 +55,6 @@ main(int(sys.argv[1]))
 
 
 # --- running calls --------------------------------------------------------------
-
-
-def load(pickled: bytes, buffers: list[Any]) -> Any:
-    """Unpickle one value."""
-    return Loader(io.BytesIO(pickled), buffers=buffers).load()
 
 
 class Runner:

@@ -316,7 +316,7 @@ def _interpreter() -> list[str]:
 
 
 def _x_options() -> Iterator[str]:
-    """Yield all of them: what subprocess knows of are only some."""
+    """Yield all of them: what Python itself would pass on are only some."""
     for name, value in sys._xoptions.items():  # noqa: SLF001 - it is documented
         yield from ("-X", name if value is True else f"{name}={value}")
 

@@ -42,6 +42,11 @@ class Loader(pickle.Unpickler):
         return getattr(_code, name) if module == _code.__name__ else super().find_class(module, name)
 
 
+def load(pickled: bytes, buffers: list[Any]) -> Any:
+    """Unpickle one value."""
+    return Loader(io.BytesIO(pickled), buffers=buffers).load()
+
+
 def looked_up(module: str, name: str) -> Any:
     """Return what a module has under a qualified name, or ``None``; nothing is imported, and no code of it run."""
     found: Any = sys.modules.get(_script.ORIGINAL if module in _script.NAMES else module)

@@ -26,16 +26,24 @@ PROTOCOL = 5
 DIGEST_BYTES = 16  # of a class: enough to see any change
 
 
-def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """Pickle what stays, such as a result, so that any process can read it."""
+def dumps(value: Any) -> bytes:
+    """Pickle the head of a checkpoint so that any process can read it; its functions as they are now."""
     _script.let_travel()
     out = io.BytesIO()
-    pickler()(out, buffer_callback).dump(value)
+    pickler()(out).dump(value)
+    return out.getvalue()
+
+
+def dumps_result(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None) -> bytes:
+    """Pickle a result so that any process can read it: functions of the script are those of who reads it, too."""
+    _script.let_travel()
+    out = io.BytesIO()
+    pickler()(out, buffer_callback, names_functions=True).dump(value)
     return out.getvalue()
 
 
 def pickler() -> Any:
-    """Return the class of picklers; it is made when it is first needed, as that takes cloudpickle."""
+    """Return the pickler, a class; it is made when it is first needed, as that takes cloudpickle."""
     if not _picklers:
         import weakref
 
@@ -88,10 +96,16 @@ class References:
     has_versions = False  # what goes to workers has, and results have not
 
     def __init__(
-        self, out: Any, buffer_callback: Any = None, *, is_inline: bool = False, root: Any = None
+        self,
+        out: Any,
+        buffer_callback: Any = None,
+        *,
+        is_inline: bool = False,
+        names_functions: bool = False,
+        root: Any = None,
     ) -> None:
         super().__init__(out, PROTOCOL, buffer_callback)  # type: ignore[call-arg]  # of cloudpickle
-        self.is_inline, self.root = is_inline, root
+        self.is_inline, self.names_functions, self.root = is_inline, names_functions, root
 
     def reducer_override(self, value: Any) -> Any:
         """Say how a value is pickled; any but a few builtin ones."""
@@ -133,7 +147,7 @@ class References:
 
     def _function(self, func: types.FunctionType, reduced: Any) -> Any:
         place = _classes.place_of(func)
-        if self.is_inline or self.has_versions or _classes.looked_up(*place) is not func:
+        if not self.names_functions or _classes.looked_up(*place) is not func:
             return reduced
         return _FUNCTION, (place, self._definition(func, place))
 

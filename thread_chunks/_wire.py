@@ -70,7 +70,7 @@ def dumps(value: Any, buffers: list[memoryview] | None = None) -> bytes:
     if buffers is not None:
         buffers.clear()
     try:
-        return _definitions.dumps(value, keep_in_band)
+        return _definitions.dumps_result(value, keep_in_band)
     except Exception:
         if main is None:
             raise
