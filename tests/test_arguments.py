@@ -1,14 +1,16 @@
 """Errors before work: every wrong argument is refused before a child starts, by a message that shows the fix."""
 
+import asyncio
 import datetime as dt
 import functools
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pandas as pd
@@ -344,6 +346,95 @@ def test_wrong_use_of_actors_is_refused_before_work(file: Path) -> None:
     empty = [ProcessWorker.start()]
     with pytest.raises(ValueError, match="func is None and the actors hold no function: pass func"):
         chunk(None, PARAMETERS, empty, path=file)
+
+
+async def fetch(x: int) -> int:
+    return x
+
+
+def numbers(x: int) -> Iterator[int]:
+    yield x
+
+
+async def stream(x: int) -> AsyncIterator[int]:
+    yield x
+
+
+class Fetcher:
+    async def __call__(self, x: int) -> int:
+        return x
+
+    async def fetch(self, x: int) -> int:
+        return x
+
+    @staticmethod
+    def numbers(x: int) -> Iterator[int]:
+        yield x
+
+
+@functools.wraps(fetch)
+def fetched(x: int) -> int:
+    return asyncio.run(fetch(x))
+
+
+class Fetched:
+    """A decorator that bears the name of what it runs."""
+
+    def __init__(self, func: Any) -> None:
+        functools.update_wrapper(self, func)
+        self.func = func
+
+    def __call__(self, x: int) -> int:
+        return int(asyncio.run(self.func(x)))
+
+
+LAZY: list[tuple[Any, str]] = [
+    (fetch, r"func fetch is a coroutine function.*return asyncio.run\(fetch\("),
+    (numbers, r"func numbers is a generator function.*return list\(numbers\("),
+    (stream, r"func stream is an asynchronous generator function.*collect\(stream\("),
+    (Fetcher(), "func Fetcher.__call__ is a coroutine function"),
+    (Fetcher().fetch, "func fetch is a coroutine function"),
+    (Fetcher.numbers, "func numbers is a generator function"),
+    (functools.partial(functools.partial(Fetcher().fetch)), r"func Fetcher\.fetch is a coroutine"),
+    (functools.cache(fetch), "func fetch is a coroutine function"),
+    (staticmethod(fetch), "func fetch is a coroutine function"),
+    (AsyncMock(), "is a coroutine function"),
+]
+"""What only makes an object when it is called, and what is said of it."""
+
+
+@pytest.mark.parametrize(("func", "text"), LAZY, ids=[text for _, text in LAZY])
+def test_function_whose_call_runs_nothing_is_refused_before_any_call(
+    func: Any, text: str, tmp_path: Path
+) -> None:
+    """A coroutine or generator function is named, with what runs it, and nothing starts."""
+    path = tmp_path / "c.pkl"
+    for worker in (ThreadWorker, ProcessWorker):
+        with pytest.raises(TypeError, match=text):
+            chunk(func, PARAMETERS, path=path, worker=worker)
+        with pytest.raises(TypeError, match=text):
+            Chunker(func, worker=worker)
+    with pytest.raises(TypeError, match=text):
+        chunk(None, PARAMETERS, [ThreadWorker.start(func)], path=path)
+    assert not path.exists()
+
+
+def test_function_that_runs_what_it_wraps_is_accepted() -> None:
+    """What counts is what a call does, and not what is behind a decorator."""
+    for func in (fetched, Fetched(fetch), functools.partial(fetched), functools.cache(fetched)):
+        assert chunk(func, PARAMETERS, worker=ThreadWorker) == [1, 2]
+    assert type(chunk(Fetcher, [[]], worker=ThreadWorker)[0]) is Fetcher
+
+
+def test_coroutine_function_is_accepted_where_an_override_runs_it() -> None:
+    """A worker with an `execute` of the user's may do anything with a function."""
+
+    class Running(ThreadWorker):
+        def execute(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            return asyncio.run(func(*args, **kwargs))
+
+    assert chunk(fetch, PARAMETERS, worker=Running) == [1, 2]
+    assert chunk(None, PARAMETERS, [Running.start(fetch)]) == [1, 2]
 
 
 def test_chunker_refuses_at_once_what_is_wrong_for_every_call() -> None:

@@ -334,11 +334,46 @@ def test_child_starts_without_its_own_folder_on_the_path() -> None:
     child.stop(GRACE)
 
 
+def test_child_gets_every_x_option_of_the_script(programs: Programs) -> None:
+    """Whatever -X says in the script it says in the child: known options, unknown ones, with and without a value."""
+    source = """
+        import sys
+        from thread_chunks import chunk
+        def f():
+            import sys
+            return sys._xoptions, sys.flags.dev_mode, sys.flags.utf8_mode, sys.pycache_prefix
+        assert chunk(f, [[]], chunk_size=1, progress_bar=False) == [f()]
+        print(len(sys._xoptions))
+    """
+    given = (
+        "dev",
+        "utf8",
+        "frozen_modules=off",
+        "int_max_str_digits=5000",
+        "mine",
+        "other=3",
+        "tracemalloc=2",
+    )
+    options = [part for option in (*given, f"pycache_prefix={programs.folder}") for part in ("-X", option)]
+    assert programs.run(source, flags=options).stdout == "8\n"
+
+
 def test_child_loads_only_what_it_needs(child: ChildProcess) -> None:
     """A child that runs a function of a library starts with its own rooms, and without the package or anything slow."""
     (loaded,) = outputs(child, eval, ["set(__import__('sys').modules)"])
     rooms = {
-        f"thread_chunks.{name}" for name in ("_child", "_code", "_inside", "_outbox", "_outcome", "_wire")
+        f"thread_chunks.{name}"
+        for name in (
+            "_child",
+            "_classes",
+            "_code",
+            "_definitions",
+            "_inside",
+            "_outbox",
+            "_outcome",
+            "_script",
+            "_wire",
+        )
     }
     assert {name for name in loaded if name.startswith("thread_chunks")} == rooms
     slow = {

@@ -19,7 +19,6 @@ MODULES = [name for name in TREES if name != "__init__"]
 FLOORS = [
     {
         "_late",
-        "_wire",
         "_code",
         "_cpus",
         "_garbage",
@@ -29,7 +28,11 @@ FLOORS = [
         "_halt",
         "_interpreter",
         "_literal",
+        "_importable",
     },
+    {"_classes"},
+    {"_definitions"},
+    {"_wire"},
     {"errors", "config", "messages", "_outcome", "_outbox"},
     {
         "_parameters",
@@ -52,6 +55,7 @@ FLOORS = [
         "_sections",
         "_relay",
         "_trace",
+        "_fault",
     },
     {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_bar"},
@@ -163,8 +167,9 @@ def test_plan_imports_only_the_protocol_config_and_errors() -> None:
 
 def test_child_imports_only_its_own_rooms_and_nothing_slow() -> None:
     """What runs in the child starts fast: its rooms import little of the standard library, and no others of ours."""
-    rooms = {"_wire", "_code", "_inside", "_outcome", "_outbox"}
+    rooms = {"_wire", "_classes", "_inside", "_outcome", "_outbox"}
     assert USES["_child"] == rooms
+    rooms |= {"_code", "_definitions", "_script"}
     assert set[str]().union(*(USES[name] for name in rooms)) <= rooms
     imported = set[str]().union(*(others(TREES[name]) for name in {"_child", *rooms}))
     assert imported <= set(sys.stdlib_module_names)

@@ -11,6 +11,8 @@ way, its own makers are left in place. This room knows pickles and nothing of pr
 import functools
 import io
 import marshal
+import sys
+import threading
 import types
 from collections import ChainMap
 from contextlib import suppress
@@ -18,9 +20,12 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-from . import _code, _script, _wire
+from . import _code, _definitions, _script, _wire
+from ._importable import is_importable
 
 _CACHED = type(functools.lru_cache(lambda: None))
+_LOADED = {"__builtins__", "__cached__", "__loader__", "__spec__"}  # how a module came here
+_lock = threading.RLock()
 _SLOTS = {"__globals__", "__closure__", "_cloudpickle_submodules"}
 
 
@@ -41,6 +46,9 @@ def _reduce_cell(cell: types.CellType) -> tuple[Any, ...]:
 
 
 def _reduce_module(module: types.ModuleType) -> tuple[Any, ...]:
+    if module.__name__ not in sys.modules or not is_importable(module.__name__):
+        own = {name: value for name, value in vars(module).items() if name not in _LOADED}
+        return _code.made_module, (module.__name__,), own
     reduced: tuple[Any, ...] = cloudpickle.Pickler.dispatch_table[types.ModuleType](module)
     return (_code.module, reduced[1]) if reduced[0] is cloudpickle.cloudpickle.subimport else reduced
 
@@ -60,19 +68,15 @@ def _with_our_makers(reduced: Any) -> Any:
     return reduced
 
 
-def _give_at_birth(reduced: tuple[Any, ...]) -> None:
-    """Have a class made with its ``__class__``, as of a proxy: no class takes that later."""
-    match reduced:
-        case (_, (_, _, _, dict() as names, _, _), (dict() as later, _), *_) if "__class__" in later:
-            names["__class__"] = later.pop("__class__")
-
-
 def _is_scripts(value: Any) -> bool:
     """Tell whether a child could not import something: cloudpickle does not look at what is no Python function."""
-    return value.__module__ in _script.NAMES or "<locals>" in value.__qualname__
+    name = value.__module__
+    is_script = name in _script.NAMES or "<locals>" in value.__qualname__
+    return is_script or name not in sys.modules or not is_importable(name)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
+class _Pickler(_definitions.pickler()):  # type: ignore[misc]  # cloudpickle ships no types
+    has_versions = True
     dispatch_table: ClassVar[Any] = ChainMap(
         {types.CodeType: _reduce_code, types.CellType: _reduce_cell, types.ModuleType: _reduce_module},
         cloudpickle.Pickler.dispatch_table,
@@ -84,17 +88,39 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
         if isinstance(value, _CACHED) and _is_scripts(value):
             return _code.cached, (value.__wrapped__, value.cache_parameters())
         reduced = super().reducer_override(value)
-        if issubclass(type(value), type) and type(reduced) is tuple:
-            _give_at_birth(reduced)
+        if reduced is NotImplemented and _is_elsewhere(value):
+            reduced = self._taken_by_value(value)
         return _with_our_makers(reduced) if isinstance(value, types.FunctionType) else reduced
+
+    def _taken_by_value(self, value: Any) -> Any:
+        """Reduce a function or class as one of a module that cloudpickle was told to take by value."""
+        with _lock:
+            module = sys.modules[value.__module__]
+            cloudpickle.register_pickle_by_value(module)
+            try:
+                return super().reducer_override(value)
+            finally:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """Tell whether something that cloudpickle takes by name is one of a module that a child could not import."""
+    is_named = isinstance(value, types.FunctionType) or issubclass(type(value), type)
+    name = getattr(value, "__module__", None) if is_named else None
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    is_usual = isinstance(module, types.ModuleType) and module.__name__ == name
+    return is_usual and not is_importable(str(name))
 
 
 def dump(value: Any) -> tuple[bytes, list[memoryview]]:
-    """Pickle `value` into ``(main, buffers)``; raises whatever its pickling raises."""
+    """Pickle `value` into ``(main, buffers)``; raises whatever its pickling raises.
+
+    A function brings its classes with it, and parameters refer to them.
+    """
     _script.let_travel()
     buffers: list[memoryview] = []
     out = io.BytesIO()
-    _Pickler(out, buffer_callback=_wire.buffer_taker(buffers)).dump(value)
+    _Pickler(out, _wire.buffer_taker(buffers), is_inline=callable(value)).dump(value)
     return out.getvalue(), buffers
 
 

@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 
 from saveable_objects import SaveableObject
 
-from . import _script
+from . import _definitions
 from ._format import About, Contents, Scan, is_held, is_legacy, read
 from ._frame import frame_of
 from ._garbage import paused
@@ -297,7 +297,7 @@ class Checkpoint(RunState, SaveableObject):
                 keep_old = reason is not None or saved.has_gaps
                 if reason is None:
                     self.keep_results(saved)
-            head, about = _script.pickled(self), about_run(self, self.done)
+            head, about = _definitions.dumps(self), about_run(self, self.done)
             backup = log.replace(head, self._fingerprint(), about=about, keep_old=keep_old)
         finally:
             log.close()
@@ -358,7 +358,7 @@ def file_of(path: str) -> str:
 def pickle_head(checkpoint: Checkpoint, results: Sequence[Section], plain: bytes | None = None) -> bytes:
     """Pickle a checkpoint with results that are pickled already, and with the plain form of its rows, if any."""
     try:
-        return _script.pickled(checkpoint.with_results(results, plain))
+        return _definitions.dumps(checkpoint.with_results(results, plain))
     except Exception as error:
         msg = (
             f"the parameters cannot be pickled, so they cannot be kept in a checkpoint: {error}. "

@@ -1,7 +1,7 @@
 """The child's half of a process worker: run calls in a fresh interpreter.
 
 The interpreter is started with `PROGRAM`, which imports this module, `_outbox`, `_outcome`,
-`_code`, `_inside` and `_wire` without the rest of the package: a child must start fast, so they import
+`_classes`, `_inside` and `_wire` without the rest of the package: a child must start fast, so they import
 little. (As modules, and not a script, their compiled code is kept.)
 
 Three threads, joined by boxes::
@@ -21,7 +21,6 @@ from __future__ import annotations
 import atexit
 import builtins
 import gc
-import io
 import os
 import sys
 import threading
@@ -29,19 +28,18 @@ from os import _exit as end_process
 from os import fstat, getpid, readv, write
 from time import monotonic, perf_counter, time
 
-from . import _code, _inside, _outcome, _wire
+from . import _inside, _outcome, _wire
+from ._classes import load
 from ._outbox import DONE, LONG, Message, Outbox, read_peak
 from ._outcome import packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
-    import pickle
     import queue
     import signal
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 else:  # the same without what a child does not need: it starts in half the time
-    import _pickle as pickle
     import _queue as queue
     import _signal as signal
 
@@ -64,18 +62,6 @@ main(int(sys.argv[1]))
 
 
 # --- running calls --------------------------------------------------------------
-
-
-class Loader(pickle.Unpickler):
-    """Unpickle what the parent sends; the makers of functions are here, without the package they are in there."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return getattr(_code, name) if module == _code.__name__ else super().find_class(module, name)
-
-
-def load(pickled: bytes, buffers: list[Any]) -> Any:
-    """Unpickle one value."""
-    return Loader(io.BytesIO(pickled), buffers=buffers).load()
 
 
 class Runner:

@@ -12,7 +12,15 @@ from typing import Any, Self, TypeAlias
 from . import config
 from ._actor import Steward, wait
 from ._job import Job, checked_path
-from ._options import Options, WorkerKind, check_function, check_switch, checked_size, worker_class
+from ._options import (
+    Options,
+    WorkerKind,
+    check_function,
+    check_runs,
+    check_switch,
+    checked_size,
+    worker_class,
+)
 from ._pool import Pool, constructor_arguments
 from ._run import as_completed, collect
 from ._time_limit import Moment
@@ -242,6 +250,7 @@ class Chunker:
         self._func = func
         if actors is None:
             self._options.check_kinds([worker_class(worker)])
+            check_runs(func, [worker_class(worker)])
             size = checked_size(chunk_size)
             self._pool = Pool(worker, func)
             self._fill(size)

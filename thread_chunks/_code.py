@@ -46,6 +46,11 @@ def cached(func: Any, parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(func)
 
 
+def made_module(name: str) -> types.ModuleType:
+    """Make a module that no import can find; what belongs to it comes after."""
+    return types.ModuleType(name)
+
+
 def module(name: str) -> types.ModuleType:
     """Import a module."""
     __import__(name)

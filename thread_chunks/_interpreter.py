@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 THREAD_VARIABLES = (
@@ -120,4 +120,10 @@ def _is_open(number: int) -> bool:
 
 def _command() -> list[str]:
     # -P: the working directory must not become importable before the parent says so.
-    return [executable(), *subprocess._args_from_interpreter_flags(), "-P"]  # type: ignore[attr-defined]  # noqa: SLF001
+    return [executable(), *subprocess._args_from_interpreter_flags(), "-P", *_x_options()]  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _x_options() -> Iterator[str]:
+    """Yield all of them: what Python itself would pass on are only some."""
+    for name, value in sys._xoptions.items():  # noqa: SLF001 - it is documented
+        yield from ("-X", name if value is True else f"{name}={value}")

@@ -12,7 +12,7 @@ from typing import Any, Self
 from . import _inside, config
 from ._checkpoint import Checkpoint
 from ._meant import meant
-from ._options import Options, check_function, check_switch, checked_size, sends_parameters
+from ._options import Options, check_function, check_runs, check_switch, checked_size, sends_parameters
 from ._parameters import Calls, read_calls, shown
 from ._policy import RestartPolicy, RunPolicy
 from ._travel import check, is_plain
@@ -83,6 +83,7 @@ class Job:
         _inside.check_imported(func)
         stop_before = options.time_limit()  # first: to read the parameters can take long
         check_function(func)
+        check_runs(func, kinds)
         check_switch("progress_bar", progress_bar)
         size, name = checked_size(chunk_size), checked_path(path)
         options.check_kinds(kinds)

@@ -166,6 +166,61 @@ def check_function(func: object) -> None:
         raise TypeError(msg)
 
 
+_LAZY: tuple[tuple[Callable[[object], bool], str, str], ...] = (
+    (inspect.iscoroutinefunction, "a coroutine function", "asyncio.run({}(*args, **kwargs))"),
+    (inspect.isgeneratorfunction, "a generator function", "list({}(*args, **kwargs))"),
+    (
+        inspect.isasyncgenfunction,
+        "an asynchronous generator function",
+        "asyncio.run(collect({}(*args, **kwargs)))",
+    ),
+)
+"""Functions whose call runs nothing of them: what tells them, what they are, and what runs them."""
+
+
+def check_runs(func: object, kinds: Iterable[type[Worker]]) -> None:
+    """Refuse a function whose call would run nothing of it, unless all workers have an `execute` of the user's.
+
+    Parameters
+    ----------
+    func
+        The function; ``None`` if that is the actors' own.
+    kinds
+        The classes of the workers.
+
+    Raises
+    ------
+    TypeError
+        With the fix.
+    """
+    called = _really_called(func)
+    for is_lazy, kind, fix in _LAZY:
+        if is_lazy(called) and any(_is_ours(each.execute) for each in kinds):
+            name = getattr(func, "__name__", None) or getattr(called, "__qualname__", "f")
+            msg = (
+                f"func {name} is {kind}: to call it makes an object, and runs nothing. Pass a function that runs it: "
+                f"def run(*args, **kwargs): return {fix.format(name)}"
+            )
+            raise TypeError(msg)
+
+
+def _really_called(func: object) -> object:
+    """Return the function that runs when something is called; what a decorator put around it is such a one."""
+    cached = type(functools.lru_cache(len))
+    while True:
+        if isinstance(func, functools.partial):
+            func = func.func
+        elif isinstance(func, (cached, staticmethod)):
+            func = func.__wrapped__
+        elif inspect.isfunction(func) or inspect.ismethod(func) or inspect.isclass(func):
+            return func
+        else:
+            with suppress(Exception):  # an object of the user's may answer anything
+                if inspect.iscoroutinefunction(func):  # it is marked as one
+                    return func
+            return getattr(type(func), "__call__", func)  # noqa: B004 - it is called, and not only asked for
+
+
 def check_switch(name: str, value: object, *, has_default: bool = True) -> None:
     """Refuse what is neither on nor off.
 

@@ -15,6 +15,7 @@ import pykka
 
 from ._actor import Steward, ask
 from ._by_value import dump_copied
+from ._fault import unpicklable_part
 from ._options import WorkerKind, checked_size, worker_class
 from ._parameters import shown
 from ._relay import Relay
@@ -359,10 +360,11 @@ def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
     try:
         return dump_copied(func)  # as it is now, for children that are started later, too
     except Exception as error:
-        name = getattr(func, "__name__", repr(func))
+        name = getattr(func, "__name__", None) or shown(func)
+        part = unpicklable_part(func) or "it, or a global that it uses,"
         msg = (
-            f"func {name!r} cannot be sent to another process: {error}. It or a global that it uses holds "
-            "something that cannot be pickled: create that inside the function, or use worker=ThreadWorker"
+            f"func {name!r} cannot be sent to another process: {error}. At fault is {part}: "
+            "create that inside the function, or use worker=ThreadWorker"
         )
         raise TypeError(msg) from error
 

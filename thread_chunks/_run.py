@@ -18,7 +18,7 @@ from typing import Any
 
 import pykka
 
-from . import _inside, config, progress
+from . import _definitions, _inside, config, progress
 from ._actor import Steward, ask, wait
 from ._checkpoint import untrusted
 from ._failures import Failures
@@ -27,7 +27,7 @@ from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
 from ._notices import exit_warning, warn
-from ._options import threads_per_call, worker_class
+from ._options import check_runs, threads_per_call, worker_class
 from ._pace import Pace
 from ._pool import Pool, pickle_function
 from ._streams import terminal
@@ -161,6 +161,7 @@ class _Run:
     def _open(self) -> CheckpointOpened:
         """Do everything that can fail before a call runs: pickle the function, open the file."""
         job = self._job
+        _definitions.renew()
         if self._pool is None:
             kind = worker_class(job.options.worker)
             assert job.func is not None
@@ -172,6 +173,7 @@ class _Run:
             self._pool.renew(self._steward)
             self._workers = self._pool.actors
             self._func = self._pool.held_function(self._check_silence) if job.func is None else job.func
+            check_runs(self._func, self._pool.kinds)
             self._pickled = None if job.func is None else self._pool.pickled(job.func)
         # Without a file nothing is compared, and to digest what a function holds can take long.
         identity = FunctionIdentity("", b"", 0) if job.path is None else identify(self._func)

@@ -5,11 +5,9 @@ starts afresh (``spawn`` and ``forkserver``), which import it once more. One rul
 defined in it is the same under both names. This room knows modules and nothing else.
 """
 
-import pickle
-import sys
-from typing import Any
+from __future__ import annotations
 
-import cloudpickle
+import sys
 
 ORIGINAL = "__main__"
 AGAIN = "__mp_main__"
@@ -25,10 +23,6 @@ def let_travel() -> None:
     """Have cloudpickle take the script by value under its other name, too; it looks for ``__main__`` only."""
     again = sys.modules.get(AGAIN)
     if getattr(again, "__name__", None) == AGAIN:  # else that is another name of __main__ here
+        import cloudpickle  # slow, and seldom needed: this room runs in the child
+
         cloudpickle.register_pickle_by_value(again)
-
-
-def pickled(value: Any) -> bytes:
-    """Pickle a value, what is of the script by value; raises whatever its pickling raises."""
-    let_travel()
-    return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))

@@ -75,8 +75,10 @@ def _arguments(calls: Calls) -> Iterator[tuple[int, int | str, Any]]:
             yield place // calls.width, place % calls.width, value
         return
     for call in calls:
-        for key, value in [*enumerate(call.args), *call.kwargs.items()]:
-            yield call.index, key, value
+        for place, value in enumerate(call.args):
+            yield call.index, place, value
+        for name, value in call.kwargs.items():
+            yield call.index, name, value
 
 
 def _leaves(argument: Any, tried: set[type]) -> Iterator[Any]:

@@ -19,6 +19,8 @@ import sys
 from array import array
 from zlib import crc32
 
+from . import _definitions
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     import pickle
@@ -37,7 +39,7 @@ else:  # the same without what a child does not need: it starts in half the time
 globals()["__builtins__"] = dict(vars(builtins))
 _dumps, _loads = pickle.dumps, pickle.loads
 
-PROTOCOL = 5
+PROTOCOL = _definitions.PROTOCOL
 OUT_OF_BAND_BYTES = 1 << 16  # below this, copying is cheaper than another system call
 MAX_BUFFERS = 1000  # beyond this the buffers travel inside the pickle
 PLAIN = {int, float, bool, str, bytes, complex, type(None)}
@@ -46,6 +48,7 @@ PLAIN = {int, float, bool, str, bytes, complex, type(None)}
 NO_TRACE = 0.0, 0, 0
 """The trace of what nobody watched."""
 
+_SCRIPT = b"_main__"  # is in each pickle that refers to something of the script, by either of its names
 COLUMN_BYTES = 28  # for each result: index and size of 8 bytes, seconds as a double, a checksum of 4
 
 
@@ -53,7 +56,7 @@ COLUMN_BYTES = 28  # for each result: index and size of 8 bytes, seconds as a do
 
 
 def dump(value: Any) -> tuple[bytes, list[memoryview]]:
-    """Pickle `value` into ``(main, buffers)``; what pickle cannot take, cloudpickle takes by value."""
+    """Pickle `value` into ``(main, buffers)``: by value what is of the script, and what pickle cannot take."""
     buffers: list[memoryview] = []
     return dumps(value, buffers), buffers
 
@@ -61,15 +64,23 @@ def dump(value: Any) -> tuple[bytes, list[memoryview]]:
 def dumps(value: Any, buffers: list[memoryview] | None = None) -> bytes:
     """Pickle `value`, its large buffers out of band if there is a list for them."""
     keep_in_band = buffer_taker(buffers)
+    main = None
     try:
-        return _dumps(value, PROTOCOL, buffer_callback=keep_in_band)
+        main = _dumps(value, PROTOCOL, buffer_callback=keep_in_band)
+        if main.find(_SCRIPT) < 0:  # faster than `in`
+            return main
     except (pickle.PicklingError, AttributeError, TypeError):
-        import cloudpickle  # noqa: PLC0415 - slow to import, and seldom needed in a child
-
-        if buffers is not None:
-            buffers.clear()
-        pickled: bytes = cloudpickle.dumps(value, PROTOCOL, buffer_callback=keep_in_band)
-        return pickled
+        pass
+    if buffers is not None:
+        buffers.clear()
+    try:
+        return _definitions.dumps_result(value, keep_in_band)
+    except Exception:
+        if main is None:
+            raise
+    if buffers is not None:
+        buffers.clear()
+    return _dumps(value, PROTOCOL, buffer_callback=keep_in_band)  # this process can read it, at least
 
 
 def buffer_taker(buffers: list[memoryview] | None) -> Callable[[pickle.PickleBuffer], bool] | None:
@@ -204,7 +215,8 @@ def cut(whole: Any, sizes: Iterable[int]) -> list[Any]:
 
 def send(stream: Stream, message: Any, check: Callable[[], None] | None = None) -> int:
     """Write one message. With a time-out on the socket, `check` is called at each, to raise or go on."""
-    body, buffers = dump(message)
+    buffers: list[memoryview] = []
+    body = _dumps(message, PROTOCOL, buffer_callback=buffer_taker(buffers))
     pieces = [body, *buffers]
     head = array("I", [len(pieces)]).tobytes() + array("Q", map(size, pieces)).tobytes()
     _write(stream, head + body, check)

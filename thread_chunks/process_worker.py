@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from . import config
 from ._child_process import ChildProcess, UnreadableError
+from ._fault import unreadable_part
 from ._interpreter import executable
 from ._not_started import NotStartedError
 from ._remote_worker import RemoteWorker
@@ -235,6 +236,8 @@ class ProcessWorker(RemoteWorker):
                 if outcomes:
                     outcome = outcomes[0]
         except UnreadableError as error:
+            if part := unreadable_part(func) or unreadable_part((call.args, call.kwargs)):
+                error.args[0].add_note(f"At fault is {part}")
             raise error.args[0] from error.args[0].__cause__
         except WorkerDiedError as error:
             self._death = error
