@@ -37,6 +37,7 @@ from ._writer import CheckpointWriter
 from .errors import RunStoppedError, TimeLimitError
 from .messages import (
     CallFailed,
+    CheckpointNoted,
     CheckpointOpened,
     CheckWorkers,
     CloseCheckpoint,
@@ -338,6 +339,9 @@ class _Run:
                 self._tell(ResultsTaken(results))
             case SaveFailed(results, error):
                 self._tally.add_unsaved(results, error)
+            case CheckpointNoted(path, warning):
+                self._tally.moved(path)
+                warn(warning)
             case CallFailed(failed):
                 self._bar.failed(failed.index)
                 self.failures.add(failed)
@@ -365,6 +369,8 @@ class _Run:
             warn(warning)
         if late := self._tally.late:
             yield self._report(late)
+        if self._is_stream:  # what could not be saved is handed out all the same, as in a list
+            yield itertools.chain.from_iterable(each.give_away() for each in self._tally.take_unsaved())
 
     # --- the end ------------------------------------------------------------------------
 
@@ -394,7 +400,7 @@ class _Run:
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
         if self._writer is not None and self._tally.is_open:  # else it may still be reading
             try:
-                self._tally.closed = ask(self._writer, CloseCheckpoint())
+                self._tally.close(ask(self._writer, CloseCheckpoint()))
             except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
                 self._reason = error
         stopping += [

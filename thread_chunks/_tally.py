@@ -94,10 +94,24 @@ class Tally:
         what = "The run goes on as soon as it can; Ctrl-C ends it."
         warn(EngineStalledWarning(f"{reason}, so calls wait.{safe} {what}"))
 
+    def moved(self, path: str) -> None:
+        """Note where the checkpoint is now."""
+        self._path = path
+
+    def close(self, closed: CheckpointClosed) -> None:
+        """Note what the writer said when it closed the file."""
+        self.closed = closed
+        self._path = closed.path or self._path
+
     @property
     def late(self) -> Sequence[Results]:
         """The results that only the last attempt saved."""
-        return () if self.closed is None or self.closed.warnings else tuple(self._unsaved)
+        return () if self.closed is None or self.closed.unsaved else tuple(self._unsaved)
+
+    def take_unsaved(self) -> Sequence[Results]:
+        """Return the results that were not saved to the end, once."""
+        unsaved, self._unsaved = self._unsaved, []
+        return unsaved
 
     def note_on(self, error: BaseException) -> None:
         """Say on an exception what is safe, and what is not.
@@ -113,13 +127,15 @@ class Tally:
             if isinstance(error, OSError) and not isinstance(error, CheckpointError):
                 add_note(error, f"the checkpoint {self._path} cannot be used, so no call was run")
             return
+        for warning in () if self.closed is None else self.closed.warnings:
+            add_note(error, str(warning))
         saved = f"at least {self._saved}" if self.closed is None else str(self.closed.saved)
         add_note(
             error,
             f"{saved} of {self._calls} results are safe in {short(self._path)}; "
             "make the same call again to go on from there",
         )
-        if self._unsaved and (self.closed is None or self.closed.warnings):
+        if self._unsaved and (self.closed is None or self.closed.unsaved):
             add_note(error, f"{_count(self._unsaved)} more were computed and could not be saved")
 
 
