@@ -451,7 +451,7 @@ class Log:
         """Remove what a replacement that failed had made; what may be the old file's only name stays."""
         with contextlib.suppress(OSError):
             if backup is not None and not os.path.lexists(self.path):
-                os.rename(backup, self.path)
+                os.replace(backup, self.path)
             elif backup is not None and os.path.samestat(os.stat(self.path), os.stat(backup)):
                 os.unlink(backup)
         with contextlib.suppress(OSError):
@@ -471,7 +471,7 @@ class Log:
                 if error.errno not in _NO_LINKS:
                     raise
                 if not os.path.lexists(backup):
-                    os.rename(self.path, backup)
+                    os.replace(self.path, backup)
                     return backup
                 number += 1
             else:
