@@ -851,6 +851,18 @@ def test_run_resumes_without_a_warning_when_only_comments_and_lines_moved(progra
     programs.run(program.format("import os\n\n\n", "# a comment"))
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\udfffb", "\udc80" * 99, "\0", "é" * 99])
+def test_run_resumes_whatever_its_function_is_called(name: str, path: Path, log: Path) -> None:
+    """A name is text, and need not be such that it can be written in UTF-8."""
+    add = adder(log)
+    add.__name__ = name
+    assert chunk(add, PARAMETERS, path=path, worker=ThreadWorker) == EXPECTED
+    log.unlink()
+    assert chunk(add, PARAMETERS, path=path) == EXPECTED
+    assert noted(log) == []
+    assert Checkpoint.load(path).func_name == name
+
+
 def test_run_starts_afresh_when_a_lambda_has_other_code(path: Path) -> None:
     """Lambdas have no name, so their code stands in for it."""
     assert chunk(lambda x: x + 1, [[1]], chunk_size=1, worker=ThreadWorker, path=path) == [2]

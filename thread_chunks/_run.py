@@ -154,6 +154,8 @@ class _Run:
         except BaseException as error:
             self._stop()
             self._explain(error)
+            if isinstance(error, GeneratorExit):  # nobody sees it: the loop was left
+                self._warn_of_file()
             self._tally.note_on(error)
             raise
         finally:
@@ -365,12 +367,15 @@ class _Run:
             msg = "the CheckpointWriter was stopped before it handed the outputs over"
             raise RunStoppedError(msg) from self._reason
         self.outputs = closed.outputs
-        for warning in closed.warnings:
-            warn(warning)
+        self._warn_of_file()
         if late := self._tally.late:
             yield self._report(late)
         if self._is_stream:  # what could not be saved is handed out all the same, as in a list
             yield itertools.chain.from_iterable(each.give_away() for each in self._tally.take_unsaved())
+
+    def _warn_of_file(self) -> None:
+        for warning in self._tally.take_warnings():
+            warn(warning)
 
     # --- the end ------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Tally:
         self._saved = 0
         self._is_open = self._is_failing = False
         self._unsaved: list[Results] = []
+        self._warnings: Sequence[Warning] = ()
         self.closed: CheckpointClosed | None = None
 
     @property
@@ -100,8 +101,14 @@ class Tally:
 
     def close(self, closed: CheckpointClosed) -> None:
         """Note what the writer said when it closed the file."""
-        self.closed = closed
-        self._path = closed.path or self._path
+        if closed is not self.closed:
+            self.closed, self._warnings = closed, closed.warnings
+            self._path = closed.path or self._path
+
+    def take_warnings(self) -> Sequence[Warning]:
+        """Return what the writer warned of when it closed the file, once."""
+        warnings, self._warnings = self._warnings, ()
+        return warnings
 
     @property
     def late(self) -> Sequence[Results]:
@@ -127,7 +134,7 @@ class Tally:
             if isinstance(error, OSError) and not isinstance(error, CheckpointError):
                 add_note(error, f"the checkpoint {self._path} cannot be used, so no call was run")
             return
-        for warning in () if self.closed is None else self.closed.warnings:
+        for warning in self.take_warnings():
             add_note(error, str(warning))
         saved = f"at least {self._saved}" if self.closed is None else str(self.closed.saved)
         add_note(

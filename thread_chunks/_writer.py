@@ -123,6 +123,7 @@ class CheckpointWriter(Actor):
                 self._queue(message)
             case Flush():
                 self._flush()
+                self._tell()
             case OpenCheckpoint(is_stream):
                 return self._open(is_stream=is_stream)
             case CloseCheckpoint():
@@ -180,13 +181,16 @@ class CheckpointWriter(Actor):
         results = [outcome for outcome in outcomes if isinstance(outcome, Results)]
         error = self._commit(outcomes)
         self._unreported += results
-        while self._notes and self._log is not None:
-            self._events.put(CheckpointNoted(self._log.path, self._notes.pop(0)))
         if error is not None:
             self._report(SaveFailed(tuple(results), error))
         elif self._unreported:
             self._report(ResultsSaved(tuple(self._unreported)))
             self._unreported.clear()
+
+    def _tell(self) -> None:
+        """Tell the caller what happened to the file; at the end it is told with the answer."""
+        while self._notes and self._log is not None:
+            self._events.put(CheckpointNoted(self._log.path, self._notes.pop(0)))
 
     def _report(self, fact: Any) -> None:
         if self._supervisor is not None:
