@@ -4,6 +4,7 @@ One rule: nothing counts as saved before the writer said so. This room counts, a
 nothing more: who computes and who writes is not known to it.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 
 from ._notices import add_note, failed_save, short, warn
@@ -28,7 +29,7 @@ class Tally:
     """
 
     def __init__(self, path: str | None, calls: int) -> None:
-        self._path = path
+        self._path = self._asked = path
         self._calls = calls
         self._saved = 0
         self._is_open = self._is_failing = False
@@ -96,14 +97,20 @@ class Tally:
         warn(EngineStalledWarning(f"{reason}, so calls wait.{safe} {what}"))
 
     def moved(self, path: str) -> None:
-        """Note where the checkpoint is now."""
-        self._path = path
+        """Note where the checkpoint is now, if that is another place."""
+        if self._asked is not None and os.path.realpath(self._asked) != path:
+            self._path = path
 
     def close(self, closed: CheckpointClosed) -> None:
         """Note what the writer said when it closed the file."""
         if closed is not self.closed:
             self.closed, self._warnings = closed, closed.warnings
-            self._path = closed.path or self._path
+            if closed.path is not None:
+                self.moved(closed.path)
+
+    @property
+    def _elsewhere(self) -> str:
+        return "" if self._path == self._asked else f" with path={short(self._path or '')!r}"
 
     def take_warnings(self) -> Sequence[Warning]:
         """Return what the writer warned of when it closed the file, once."""
@@ -140,7 +147,7 @@ class Tally:
         add_note(
             error,
             f"{saved} of {self._calls} results are safe in {short(self._path)}; "
-            "make the same call again to go on from there",
+            f"make the same call again{self._elsewhere} to go on from there",
         )
         if self._unsaved and (self.closed is None or self.closed.unsaved):
             add_note(error, f"{_count(self._unsaved)} more were computed and could not be saved")
