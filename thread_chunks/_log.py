@@ -213,6 +213,7 @@ class Log:
             raise
         self.end += written
         self._tail = _last_bytes(pieces, self._tail)
+        self.secure()  # what nobody can find is not durable
 
     def secure(self) -> None:
         """Make sure that what was acknowledged is in the file that bears our name, or write that anew.

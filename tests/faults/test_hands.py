@@ -1,5 +1,6 @@
 """Other people's hands: who writes to the file, cuts it, or takes its name while the run goes on."""
 
+import itertools
 import os
 import shutil
 import threading
@@ -214,6 +215,40 @@ def test_stream_counts_no_result_as_saved_that_is_in_no_file(
     assert len(lost) <= 1 or hand not in READABLE
     texts = [str(each.message) for each in caught]
     assert any(f"{len(lost)} results are lost" in text for text in texts) == bool(lost)
+
+
+@pytest.mark.parametrize("hand", [replaced, deleted, emptied, copied_over], ids=lambda hand: hand.__name__)
+def test_result_is_not_reported_when_the_file_is_lost_while_it_is_written(
+    hand: Callable[[Path], None], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the write and before the report the file is looked at again: what is reported is where it can be found."""
+    path = folder / "c.pkl"
+    before(path)
+    fsync, count, taken = os.fsync, itertools.count(), threading.Semaphore()
+
+    def f(x: int) -> Any:
+        assert taken.acquire(timeout=60)  # one result after the other
+        return power(x)
+
+    def sync(descriptor: int) -> None:
+        fsync(descriptor)
+        if next(count) == 5:
+            hand(path)
+
+    def on_result(index: int, output: Any) -> None:
+        files = [path, folder / "c.pkl.rescued"]
+        assert any(index in held(file) for file in files if is_ours(file))
+        taken.release()
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        chunk(f, ROWS, chunk_size=1, path=path, worker=ThreadWorker, on_result=on_result)
+    assert next(count) > COUNT
+
+
+def is_ours(path: Path) -> bool:
+    return path.exists() and len(Checkpoint.load(path).parameters) == COUNT
 
 
 def test_rescued_file_has_no_output_that_the_caller_changed(folder: Path) -> None:
