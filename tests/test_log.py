@@ -483,6 +483,51 @@ def test_log_numbers_the_files_it_sets_aside(path: str) -> None:
     assert indices(path) == []
 
 
+@pytest.mark.parametrize("error", ["EPERM", "EACCES", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EXDEV"])
+def test_log_sets_a_file_aside_by_its_name_when_it_can_have_only_one(
+    path: str, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On FAT and some network mounts no file has two names: the old one is renamed, and nothing else is written over."""
+
+    def link(source: str, target: str) -> None:
+        raise OSError(getattr(errno, error), "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    Path(f"{path}.bak").write_text("somebody else's")
+    with begun(path) as log:
+        log.append([result(0)])
+        assert log.replace(HEAD, FINGERPRINT, [result(1)], about=ABOUT, keep_old=True) == f"{path}.bak1"
+    assert Path(f"{path}.bak").read_text() == "somebody else's"
+    assert indices(path) == [1]
+    assert indices(f"{path}.bak1") == [0]
+
+
+def test_log_keeps_the_old_file_when_links_are_refused_and_the_new_one_cannot_take_its_name(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file gets its name back: it is as it was."""
+    replace = os.replace
+
+    def fail(source: str, target: str) -> None:
+        if source.endswith(".tmp"):
+            raise OSError(errno.EIO, "no")
+        replace(source, target)
+
+    def link(source: str, target: str) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    with begun(path) as log:
+        log.append([result(0)])
+        monkeypatch.setattr(os, "link", link)
+        monkeypatch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="no"):
+            log.replace(HEAD, FINGERPRINT, [result(1)], about=ABOUT, keep_old=True)
+        monkeypatch.undo()
+        log.append([result(2)])
+    assert indices(path) == [0, 2]
+    assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
+
+
 def test_log_keeps_no_old_file_when_not_asked(path: str, tmp_path: Path) -> None:
     """A replacement leaves one file, and no temporary one."""
     with begun(path) as log:

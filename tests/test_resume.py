@@ -28,8 +28,10 @@ from thread_chunks import (
     Chunker,
     FunctionChangedWarning,
     NotACheckpointError,
+    ParametersChangedWarning,
     ProcessWorker,
     ThreadWorker,
+    _mutation,
     chunk,
 )
 from thread_chunks._format import HOLDER_OFFSET
@@ -197,6 +199,139 @@ def test_run_keeps_its_parameters_when_the_caller_changes_a_row_during_the_run(
     assert chunk(slow, [[n] for n in range(4)], chunk_size=1, path=path, worker=worker) == outputs
 
 
+class Box:
+    """Holds something that can change."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+CHANGES: dict[str, tuple[Callable[[], list[Any]], Callable[[list[Any]], None], set[int]]] = {
+    "a dict": (lambda: [[{"n": n}] for n in range(6)], lambda rows: rows[4][0].update(n=-1), {4}),
+    "a list in a list": (lambda: [[[[n]]] for n in range(6)], lambda rows: rows[5][0][0].append(1), {5}),
+    "a set": (lambda: [[{n}] for n in range(6)], lambda rows: rows[1][0].add("x"), {1}),
+    "an array": (
+        lambda: [[np.arange(n + 3)] for n in range(6)],
+        lambda rows: rows[3][0].__setitem__(0, 9),
+        {3},
+    ),
+    "a row of one array": (
+        lambda: list(np.arange(48.0).reshape(6, 4, 2)),
+        lambda rows: rows[2].__setitem__(0, 9.0),
+        {2},
+    ),
+    "an object": (lambda: [[Box(n)] for n in range(6)], lambda rows: setattr(rows[4][0], "value", None), {4}),
+    "a value of a dict of keywords": (
+        lambda: [{"x": [n]} for n in range(6)],
+        lambda rows: rows[0]["x"].clear(),
+        {0},
+    ),
+    "what all share": (
+        lambda: list(zip([{"rate": 1}] * 6, range(6), strict=True)),
+        lambda rows: rows[0][0].update(rate=2),
+        set(range(6)),
+    ),
+    "into what cannot be compared": (
+        lambda: [[Box(n)] for n in range(6)],
+        lambda rows: setattr(rows[3][0], "value", threading.Lock()),
+        {3},
+    ),
+    "nothing": (lambda: [[{"n": n}] for n in range(6)], lambda rows: None, set()),
+}
+"""Rows, how the caller changes them during the run, and which calls have no result in the file then."""
+
+
+@pytest.mark.parametrize("way", ["a list", "a stream", "groups", "an interrupt"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_file_has_no_result_of_a_call_whose_arguments_changed_during_the_run(
+    name: str, way: str, path: Path
+) -> None:
+    """The run returns what it computed, with a warning; the calls count as missing, and the next run makes them again."""
+    make, change, wrong = CHANGES[name]
+    rows = make()
+    shown = sorted(wrong) if way == "an interrupt" else wrong
+
+    def f(x: Any, *rest: Any) -> str:
+        return repr(getattr(x, "value", x))
+
+    def on_result(index: int, output: str) -> None:
+        if index == 5:
+            change(rows)
+            if way == "an interrupt":
+                raise KeyboardInterrupt
+
+    def run() -> list[Any]:
+        if way != "a stream":
+            size = 1 if way != "groups" else 2
+            return chunk(f, rows, chunk_size=size, path=path, worker=ThreadWorker, on_result=on_result)
+        with Chunker(f, chunk_size=1, worker=ThreadWorker) as chunker:
+            pairs = []
+            for pair in chunker.as_completed(rows, path=path):
+                pairs.append(pair)
+                on_result(*pair)
+            return [output for _, output in sorted(pairs)]
+
+    if way == "an interrupt":
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            run()
+        assert any("were changed" in note for note in stopped.value.__notes__) == bool(wrong)
+    elif wrong:
+        with pytest.warns(ParametersChangedWarning, match=f"call {min(shown)}"):
+            outputs = run()
+        assert len(outputs) == 6
+    else:
+        run()
+    saved = Checkpoint.load(path)
+    assert {index for index in range(6) if not saved.completed[index]} == wrong
+    assert saved.done == 6 - len(wrong)
+    executed: list[int] = []
+    again = make()
+    outputs = chunk(
+        f, again, path=path, worker=ThreadWorker, on_result=lambda index, _: executed.append(index)
+    )
+    assert sorted(executed) == sorted(wrong)
+    assert outputs == [f(*(row.values() if isinstance(row, dict) else row)) for row in make()]
+
+
+def test_file_has_no_result_of_a_call_that_changed_its_own_arguments(path: Path) -> None:
+    """In this process a call shares its arguments with whoever made them, and what it changes is changed."""
+    rows = [[[3, 1, 2]], [[1, 2, 3]]]
+
+    def in_order(values: list[int]) -> list[int]:
+        values.sort()
+        return values
+
+    with pytest.warns(ParametersChangedWarning, match="call 0 "):
+        assert chunk(in_order, rows, path=path, worker=ThreadWorker) == [[1, 2, 3]] * 2
+    assert Checkpoint.load(path).completed == [False, True]
+    assert chunk(in_order, [[[3, 1, 2]], [[1, 2, 3]]], path=path) == [[1, 2, 3]] * 2
+    assert all(Checkpoint.load(path).completed)
+
+
+def test_results_of_an_earlier_run_stay_when_their_arguments_change_in_a_later_one(path: Path) -> None:
+    """They were computed before, and belong to what the file says."""
+    rows: list[Any] = [[{"n": n}] for n in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        chunk(len, rows, chunk_size=1, path=path, worker=ThreadWorker, on_result=interrupt_at(2))
+    earlier = [index for index, found in enumerate(Checkpoint.load(path).completed) if found]
+
+    def change(index: int, output: int) -> None:
+        rows[earlier[0]][0].clear()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        chunk(len, rows, chunk_size=1, path=path, worker=ThreadWorker, on_result=change)
+    assert caught == []
+    assert Checkpoint.load(path).completed == [True] * 4
+    assert Checkpoint.load(path).parameters == [[{"n": n}] for n in range(4)]
+
+
+def test_nothing_is_compared_without_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who keeps no file pays nothing: values are not looked at."""
+    monkeypatch.setattr(_mutation, "call_keys", None)
+    assert chunk(len, [[[1]], [[2, 3]]], worker=ThreadWorker) == [1, 2]
+
+
 def interrupt_at(count: int) -> Callable[[int, Any], None]:
     """Make an `on_result` that stops the run when it was called so often."""
     seen: list[int] = []
@@ -282,7 +417,8 @@ def test_run_repeats_one_call_when_its_result_in_a_group_cannot_be_unpickled(
     assert not saved[150]
     assert sum(saved) >= 249
     before = len(noted(log))
-    with pytest.warns(CheckpointDamagedWarning, match="call 150 cannot be unpickled"):
+    kept = pytest.warns(CheckpointDamagedWarning, match=r"kept as .*\.bak")
+    with kept, pytest.warns(CheckpointDamagedWarning, match="call 150 cannot be unpickled"):
         assert chunk(give, parameters, chunk_size=1, path=path) == list(range(300))
     assert sorted(map(int, noted(log)[before:])) == [n for n in range(300) if not saved[n]]
 
@@ -713,6 +849,18 @@ def test_run_resumes_without_a_warning_when_only_comments_and_lines_moved(progra
     """
     programs.run(program.format("", ""))
     programs.run(program.format("import os\n\n\n", "# a comment"))
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udfffb", "\udc80" * 99, "\0", "é" * 99])
+def test_run_resumes_whatever_its_function_is_called(name: str, path: Path, log: Path) -> None:
+    """A name is text, and need not be such that it can be written in UTF-8."""
+    add = adder(log)
+    add.__name__ = name
+    assert chunk(add, PARAMETERS, path=path, worker=ThreadWorker) == EXPECTED
+    log.unlink()
+    assert chunk(add, PARAMETERS, path=path) == EXPECTED
+    assert noted(log) == []
+    assert Checkpoint.load(path).func_name == name
 
 
 def test_run_starts_afresh_when_a_lambda_has_other_code(path: Path) -> None:

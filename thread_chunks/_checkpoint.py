@@ -22,7 +22,7 @@ from ._identity import fingerprint
 from ._log import Log, distrust
 from ._mismatch import restarted_text
 from ._parameters import read_calls
-from ._sections import Section
+from ._sections import BlindReader, Section
 from ._state import RunState
 from .errors import (
     CheckpointCorruptError,
@@ -391,13 +391,19 @@ def _load_legacy(file: IO[bytes], path: str) -> Any:
 
 
 def assemble(
-    contents: Contents | Scan, path: str, *, is_growing: bool, kind: type[Checkpoint] = Checkpoint
+    contents: Contents | Scan,
+    path: str,
+    *,
+    is_growing: bool,
+    kind: type[Checkpoint] = Checkpoint,
+    is_match: bool = False,
 ) -> Any:
     """Make the checkpoint out of a file's head and records, and report damage.
 
-    A file that grows while it is read ends in the record that its run is just writing.
+    A file that grows while it is read ends in the record that its run is just writing. Of one
+    that matches by its digest, the parameters are those of the run, and need not be readable.
     """
-    checkpoint = load_head(contents.head, path, kind)
+    checkpoint = load_head(contents.head, path, kind, is_match=is_match)
     for record in contents.records:
         checkpoint._apply(record)
     for damage in contents.damages:
@@ -425,8 +431,11 @@ class HeadReader(pickle.Unpickler):
         return self._kind if is_checkpoint else super().find_class(module, name)
 
 
-def load_head(head: bytes, path: str, kind: type[Checkpoint]) -> Any:
-    """Unpickle the head of a file, the checkpoint in it as one of this class; the errors are those of `read`."""
+def load_head(head: bytes, path: str, kind: type[Checkpoint], *, is_match: bool = False) -> Any:
+    """Unpickle the head of a file, the checkpoint in it as one of this class; the errors are those of `read`.
+
+    One that matches is read without its parameters, should they be unreadable.
+    """
     if head[:1] == b"\x80" and head[1] > pickle.HIGHEST_PROTOCOL:
         msg = (
             f"{path} was written by a newer Python (pickle protocol {head[1]}; this one reads up "
@@ -434,11 +443,17 @@ def load_head(head: bytes, path: str, kind: type[Checkpoint]) -> Any:
         )
         raise CheckpointVersionError(msg)
     try:
-        checkpoint = HeadReader(head, kind).load()
+        try:
+            checkpoint = HeadReader(head, kind).load()
+        except BaseException:
+            if not is_match:
+                raise
+            checkpoint = BlindReader(head, kind).load()
     except BaseException as error:
         msg = (
-            f"the head of {path} cannot be unpickled: {error!r}. The file was left alone. "
-            "A module that its parameters need may be missing."
+            f"the head of {path} cannot be unpickled: {error!r}. The file was left alone. A module that its "
+            "parameters need may be missing, or an object among them pickles and does not unpickle. "
+            "A run of the same function with the same parameters resumes from it all the same."
         )
         raise CheckpointCorruptError(msg) from error
     if not isinstance(checkpoint, Checkpoint):

@@ -165,7 +165,7 @@ def fingerprint(identity: FunctionIdentity, calls: Calls, plain: Form | None = N
         32 bytes.
     """
     digest = hashlib.blake2b(_VERSION, digest_size=32)
-    digest.update(tagged(b"f", identity.name.encode(), identity.key))
+    digest.update(tagged(b"f", identity.name.encode("utf-8", "surrogatepass"), identity.key))
     plain = plain_form(calls) if plain is None else plain
     if plain is not None:
         digest.update(plain)

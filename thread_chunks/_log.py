@@ -18,6 +18,7 @@ import re
 import stat
 import struct
 import weakref
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -93,7 +94,7 @@ class Log:
         self.end = 0
         self._is_trusted = True
         self._is_noted = False
-        self._head_size = 0
+        self._head_size = self._head_crc = 0
         self._start = self._tail = b""
         self._mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
         self.fingerprint = bytes(32)
@@ -176,7 +177,7 @@ class Log:
 
     def _adopt(self, contents: Contents | Scan) -> None:
         self._salt = contents.header.salt
-        self._head_size = contents.header.head_size
+        self._head_size, self._head_crc = contents.header.head_size, contents.header.head_crc
         self.fingerprint = contents.header.fingerprint
         self.end = contents.end
         self._start = _unheld(os.pread(self._descriptor, HEADER_SIZE, 0))
@@ -212,6 +213,7 @@ class Log:
             raise
         self.end += written
         self._tail = _last_bytes(pieces, self._tail)
+        self.secure()  # what nobody can find is not durable
 
     def secure(self) -> None:
         """Make sure that what was acknowledged is in the file that bears our name, or write that anew.
@@ -344,12 +346,16 @@ class Log:
             raise SpoiltFileError(errno.EIO, "somebody else wrote to the checkpoint")
         yield from ()
 
-    def salvage(self) -> list[Record | Group]:
-        """Return the records that can still be read of a spoilt file, each in its place."""
+    def salvage(self) -> tuple[bytes, list[Record | Group]]:
+        """Return what can still be read of a spoilt file: the head, or nothing of it, and records at their place."""
+        head, records = b"", list[Record | Group]()
         with contextlib.suppress(OSError), self._file() as file:
+            file.seek(HEADER_SIZE)
+            found = file.read(min(self._head_size, self.size))
+            head = found if zlib.crc32(found) == self._head_crc and len(found) == self._head_size else b""
             reader = RecordReader(file, min(self.size, self.end), self._salt)
-            return list(reader.read_from(HEADER_SIZE + self._head_size))
-        return []
+            records += reader.read_from(HEADER_SIZE + self._head_size)
+        return head, records
 
     def rescue(self, head: bytes, records: Iterable[Record | Group], about: About) -> None:
         """Write a spoilt file anew: at the path, if that is free, or beside it, which is `path` then.
@@ -427,7 +433,7 @@ class Log:
             self._write_holder(0)  # nobody holds what was set aside
         self.forget()
         self._descriptor, self._salt, self.end = descriptor, salt, end
-        self._head_size, self.fingerprint = len(head), fingerprint
+        self._head_size, self._head_crc, self.fingerprint = len(head), zlib.crc32(head), fingerprint
         self._start = _unheld(header)
         self._is_noted = True  # its header says so
         self._tail = self._read_tail(min(_TAIL_BYTES, end))
@@ -446,7 +452,7 @@ class Log:
         """Remove what a replacement that failed had made; what may be the old file's only name stays."""
         with contextlib.suppress(OSError):
             if backup is not None and not os.path.lexists(self.path):
-                os.rename(backup, self.path)
+                os.replace(backup, self.path)
             elif backup is not None and os.path.samestat(os.stat(self.path), os.stat(backup)):
                 os.unlink(backup)
         with contextlib.suppress(OSError):
@@ -466,7 +472,7 @@ class Log:
                 if error.errno not in _NO_LINKS:
                     raise
                 if not os.path.lexists(backup):
-                    os.rename(self.path, backup)
+                    os.replace(self.path, backup)
                     return backup
                 number += 1
             else:

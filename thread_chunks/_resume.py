@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ._checkpoint import (
     Checkpoint,
-    HeadReader,
     about_run,
     assemble,
     pickle_head,
@@ -25,9 +24,10 @@ from ._garbage import paused
 from ._identity import FunctionIdentity, fingerprint, plain_form
 from ._log import Log
 from ._mismatch import explain_function, kept_by_reuse, mismatch_text, restarted_text
+from ._mutation import Mutations
 from ._parameters import Calls, read_calls
 from ._records import RESULT, Group, Record
-from ._sections import Section, as_sections, joined, loaded
+from ._sections import Section, as_sections, joined, loaded, sections_of
 from ._survey import Passing, survey
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
 
@@ -41,6 +41,10 @@ class OpenedRun:
     warnings: list[Warning] = field(default_factory=list)
     is_fresh: bool = False
     """Whether the file was begun by this run."""
+    has_unreadable: bool = False
+    """Whether it holds results that cannot be unpickled here: it is to be kept before they are superseded."""
+    mutations: Mutations | None = None
+    """What the arguments of the calls are."""
     results: Iterable[tuple[int, Any]] = ()
     """In a stream: the index and the output of each call that has a result. They are nowhere else, but in the file."""
 
@@ -88,7 +92,10 @@ def open_run(
     digest = fingerprint(identity, calls, plain)
     with _named(path), paused():
         run = _Run(digest, plain, calls, identity.arguments, is_stream)
-        return _open(Log(path), fresh, identity, run, on_mismatch)
+        mutations = Mutations(calls, is_plain=plain is not None)
+        opened = _open(Log(path), fresh, identity, run, on_mismatch)
+        opened.mutations = mutations
+        return opened
 
 
 @contextlib.contextmanager
@@ -154,10 +161,11 @@ def _find(log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> _Found:
 
 def _find_in(contents: Scan, log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> _Found:
     if contents.header.fingerprint == run.digest:
-        saved = assemble(contents, log.path, is_growing=False, kind=Passing if run.is_stream else Checkpoint)
+        kind = Passing if run.is_stream else Checkpoint
+        saved = assemble(contents, log.path, is_growing=False, kind=kind, is_match=True)
         is_current = all(damage.is_tail for damage in contents.damages)
         if run.is_stream and not is_current:  # it will be written anew, results and all
-            saved = assemble(contents, log.path, is_growing=False)
+            saved = assemble(contents, log.path, is_growing=False, is_match=True)
         return _Found(saved, None, is_current=is_current)
     if on_mismatch != "reuse":
         if (distrusted := log.distrust) is not None:
@@ -179,8 +187,10 @@ def _open_existing(log: Log, fresh: Checkpoint, run: _Run, on_mismatch: str) -> 
         if not is_current:
             # A damaged file is set aside as evidence; another format is fully carried over.
             _write_anew(log, fresh, run.digest, keep_old=saved.has_gaps)
+        elif saved.is_mostly_failures:
+            log.rewrite(saved.last_failures())
         log.hold()
-        opened = OpenedRun(fresh, log)
+        opened = OpenedRun(fresh, log, has_unreadable=is_current and saved.has_unreadable)
     if run.is_stream:
         is_in_file = isinstance(saved, Passing)
         opened.results = stored(log.path, fresh.completed) if is_in_file else fresh.give_results_away()
@@ -217,8 +227,7 @@ def _open_mismatched(
 def fold(checkpoint: Checkpoint, log: Log, calls: Calls, records: Iterable[Record | Group] | None) -> None:
     """Rewrite a finished file as one plain pickle; results are copied as they were pickled.
 
-    Calls that ran in this process may have changed their arguments. The file shows them as
-    they were, and so is left alone then.
+    The arguments of the calls must be as they were: the file shows them so.
 
     Parameters
     ----------
@@ -237,13 +246,10 @@ def fold(checkpoint: Checkpoint, log: Log, calls: Calls, records: Iterable[Recor
         If it cannot be written; the file is as it was.
     """
     plain = plain_form(calls)
-    if fingerprint(checkpoint.identity(), calls, plain) != log.fingerprint:
-        return
     sections: list[Section] = []
     if records is None:
         contents = log.read()
-        sections = HeadReader(contents.head, _RawHead).load().sections
-        records = contents.records
+        sections, records = sections_of(contents.head), contents.records
     results = [record for record in records if isinstance(record, Group) or record.kind == RESULT]
     sections += as_sections(joined(results))
     checkpoint._traces.add_records(results)  # noqa: SLF001
@@ -297,19 +303,13 @@ def stored(path: str, completed: Sequence[bool]) -> Iterator[tuple[int, Any]]:
     with open(path, "rb", buffering=1 << 20) as file:
         scan = Scan(file, path)
         records = (record for record in scan.records if isinstance(record, Group) or record.kind == RESULT)
-        sections = HeadReader(scan.head, _RawHead).load().sections
-        for section in itertools.chain(sections, (as_sections([record])[0] for record in records)):
+        for section in itertools.chain(
+            sections_of(scan.head), (as_sections([record])[0] for record in records)
+        ):
             for index, output in loaded(section):
                 if left[index]:
                     left[index] = False
                     yield index, output
-
-
-class _RawHead:
-    """What is made of a head for a fold: its results stay as they were pickled."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.sections = list(state["results"])
 
 
 def _changed_code(checkpoint: Checkpoint, identity: FunctionIdentity) -> Iterable[Warning]:

@@ -37,6 +37,7 @@ from ._writer import CheckpointWriter
 from .errors import RunStoppedError, TimeLimitError
 from .messages import (
     CallFailed,
+    CheckpointNoted,
     CheckpointOpened,
     CheckWorkers,
     CloseCheckpoint,
@@ -153,6 +154,8 @@ class _Run:
         except BaseException as error:
             self._stop()
             self._explain(error)
+            if isinstance(error, GeneratorExit):  # nobody sees it: the loop was left
+                self._warn_of_file()
             self._tally.note_on(error)
             raise
         finally:
@@ -340,6 +343,9 @@ class _Run:
                 self._tell(ResultsTaken(results))
             case SaveFailed(results, error):
                 self._tally.add_unsaved(results, error)
+            case CheckpointNoted(path, warning):
+                self._tally.moved(path)
+                warn(warning)
             case CallFailed(failed):
                 self._bar.failed(failed.index)
                 self.failures.add(failed)
@@ -363,10 +369,15 @@ class _Run:
             msg = "the CheckpointWriter was stopped before it handed the outputs over"
             raise RunStoppedError(msg) from self._reason
         self.outputs = closed.outputs
-        for warning in closed.warnings:
-            warn(warning)
+        self._warn_of_file()
         if late := self._tally.late:
             yield self._report(late)
+        if self._is_stream:  # what could not be saved is handed out all the same, as in a list
+            yield itertools.chain.from_iterable(each.give_away() for each in self._tally.take_unsaved())
+
+    def _warn_of_file(self) -> None:
+        for warning in self._tally.take_warnings():
+            warn(warning)
 
     # --- the end ------------------------------------------------------------------------
 
@@ -396,7 +407,7 @@ class _Run:
             _ask_briefly(self._supervisor, CheckWorkers())  # what they handed back last is passed on
         if self._writer is not None and self._tally.is_open:  # else it may still be reading
             try:
-                self._tally.closed = ask(self._writer, CloseCheckpoint())
+                self._tally.close(ask(self._writer, CloseCheckpoint()))
             except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
                 self._reason = error
         stopping += [

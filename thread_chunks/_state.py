@@ -11,13 +11,13 @@ import itertools
 import math
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
-from . import _wire
+from . import _wire, config
 from ._canonical import form
 from ._identity import FunctionIdentity, Part, codes_differ
 from ._mismatch import explain_calls, explain_function
@@ -26,6 +26,11 @@ from ._records import DEATH, RESULT, Group, Record
 from ._sections import Section, as_sections, joined, load_result, rows
 from ._trace import Traces, stretch
 from .errors import CheckpointDamagedWarning
+
+_UNPICKLED = "output", "completed", "done", "_seconds", "_traces", "_codes"
+"""What the results hold, as they are pickled."""
+_READING = "_notes", "_has_gaps", "_unreadable", "_failure_bytes"
+"""What is known of the file that was read."""
 
 
 class RunState:
@@ -65,6 +70,8 @@ class RunState:
         self._dependencies: dict[str, Any] = {}
         self._notes: list[Warning] = []
         self._has_gaps = False
+        self._unreadable: dict[int, str] = {}
+        self._failure_bytes = 0
 
     def __repr__(self) -> str:
         """Show the progress in one line."""
@@ -136,10 +143,10 @@ class RunState:
             for index, output, taken in zip(indices, outputs, seconds, strict=True):
                 self._put(slice(index, index + 1), [output], (taken,), code)
         self.index = max(self.index, 1 + (indices[-1] if isinstance(indices, range) else max(indices)))
-        if self.failures:
+        for noted in filter(None, (self.failures, self._unreadable)):
             for index in indices:
-                self.failures.pop(index, None)
-            self._deaths.difference_update(indices)
+                noted.pop(index, None)
+        self._deaths.difference_update(indices)
 
     def _put(self, place: slice, outputs: Sequence[Any], seconds: Sequence[float], code: int) -> None:
         count = len(outputs)
@@ -165,12 +172,27 @@ class RunState:
         (self._deaths.add if is_death else self._deaths.discard)(index)
         self.index = max(self.index, index + 1)
 
+    def knows_failure(self, index: int, text: str, *, is_death: bool) -> bool:
+        """Tell whether a call is known to have failed in this way.
+
+        Parameters
+        ----------
+        index, text, is_death
+            As for `add_failure`.
+
+        Returns
+        -------
+        bool
+            Whether it would change nothing to note it.
+        """
+        return self.failures.get(index) == text and (index in self._deaths) == is_death
+
     # --- pickling: every result by itself -------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, each result pickled by itself."""
         state = dict(self.__dict__)
-        for name in ("output", "completed", "done", "_seconds", "_traces", "_codes", "_notes", "_has_gaps"):
+        for name in (*_UNPICKLED, *_READING):
             del state[name]
         if self._traces.columns is not None:
             state["_trace"] = self._traces.columns
@@ -186,12 +208,16 @@ class RunState:
         list of Section
             All results.
         """
-        records = []
-        for index, is_completed in enumerate(self.completed):
-            if is_completed:
-                main, buffers = _wire.dump(self.output[index])
-                records.append(Record(RESULT, index, self._seconds[index], self._codes[index], main, buffers))
+        records = [
+            self.as_record(index, *_wire.dump(self.output[index]))
+            for index, is_completed in enumerate(self.completed)
+            if is_completed
+        ]
         return as_sections(joined(records))
+
+    def as_record(self, index: int, main: bytes, buffers: Sequence[Any]) -> Record:
+        """Return the record of a result that was pickled; without its trace."""
+        return Record(RESULT, index, self._seconds[index], self._codes[index], main, buffers)
 
     def with_results(self, results: Sequence[Section], plain: bytes | None = None) -> Self:
         """Return a copy that pickles with what is pickled already.
@@ -226,7 +252,7 @@ class RunState:
         columns = state.pop("_trace", None)
         self._plain, self._parameters = None, state.pop("parameters", [])
         self._deaths, self._names = set(), []  # 1.0.5 knows none
-        self.__dict__.update(state, _notes=[], _has_gaps=False)
+        self.__dict__.update(state, _notes=[], _has_gaps=False, _unreadable={}, _failure_bytes=0)
         count = len(self._parameters) if self._plain is None else self._plain[1]
         self._seconds, self._codes = array.array("d", [math.nan]) * count, [0] * count
         self._traces = Traces(count, columns)
@@ -254,6 +280,7 @@ class RunState:
             self._take(record.code, columns, main, record.buffers)
             self._traces.add_records((record,))
         elif self._has_place(record.index):
+            self._failure_bytes += len(record.main)
             text = bytes(record.main).decode("utf-8", "replace")
             self.add_failure(record.index, text, is_death=record.kind == DEATH)
 
@@ -276,7 +303,8 @@ class RunState:
         try:
             output = load_result(main, buffers)
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-            self._note(f"the result of call {index} cannot be unpickled ({error!r}) and counts as missing")
+            text = f"the result of call {index} cannot be unpickled ({error!r}) and counts as missing"
+            self._unreadable[index] = text
         else:
             self.add_results((index,), [output], (seconds,), code)
 
@@ -293,7 +321,32 @@ class RunState:
     @property
     def has_gaps(self) -> bool:
         """Whether the file holds more than could be read of it; a torn tail is none."""
-        return self._has_gaps
+        return self._has_gaps or self.has_unreadable
+
+    @property
+    def has_unreadable(self) -> bool:
+        """Whether results are whole in the file, and cannot be unpickled."""
+        return any(not self.completed[index] for index in self._unreadable)
+
+    @property
+    def is_mostly_failures(self) -> bool:
+        """Whether more than half of what the file tells of failures was superseded, and is worth leaving out."""
+        last = sum(map(len, self.failures.values()))
+        return self._failure_bytes > 2 * last + config.failure_bytes
+
+    def last_failures(self) -> Callable[[Record | Group], Record | Group | None]:
+        """Return what leaves superseded failures out of a file: it gives a record again, or ``None``."""
+        left = dict(self.failures)
+
+        def last(record: Record | Group) -> Record | Group | None:
+            if isinstance(record, Group) or record.kind == RESULT:
+                return record
+            is_last = left.get(record.index) == bytes(record.main).decode("utf-8", "replace")
+            if is_last:
+                del left[record.index]
+            return record if is_last else None
+
+        return last
 
     def take_notes(self) -> list[Warning]:
         """Return what was wrong with the file that this object was read from, once.
@@ -303,8 +356,10 @@ class RunState:
         list of Warning
             Empty if the file was whole.
         """
+        unreadable = [CheckpointDamagedWarning(text) for text in self._unreadable.values() if text]
+        self._unreadable = dict.fromkeys(self._unreadable, "")
         notes, self._notes = self._notes, []
-        return notes
+        return [*unreadable, *notes]
 
     # --- matching: is this the same run? -------------------------------------------------
 

@@ -4,6 +4,7 @@ One rule: nothing counts as saved before the writer said so. This room counts, a
 nothing more: who computes and who writes is not known to it.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 
 from ._notices import add_note, failed_save, short, warn
@@ -28,11 +29,12 @@ class Tally:
     """
 
     def __init__(self, path: str | None, calls: int) -> None:
-        self._path = path
+        self._path = self._asked = path
         self._calls = calls
         self._saved = 0
         self._is_open = self._is_failing = False
         self._unsaved: list[Results] = []
+        self._warnings: Sequence[Warning] = ()
         self.closed: CheckpointClosed | None = None
 
     @property
@@ -94,10 +96,36 @@ class Tally:
         what = "The run goes on as soon as it can; Ctrl-C ends it."
         warn(EngineStalledWarning(f"{reason}, so calls wait.{safe} {what}"))
 
+    def moved(self, path: str) -> None:
+        """Note where the checkpoint is now, if that is another place."""
+        if self._asked is not None and os.path.realpath(self._asked) != path:
+            self._path = path
+
+    def close(self, closed: CheckpointClosed) -> None:
+        """Note what the writer said when it closed the file."""
+        if closed is not self.closed:
+            self.closed, self._warnings = closed, closed.warnings
+            if closed.path is not None:
+                self.moved(closed.path)
+
+    @property
+    def _elsewhere(self) -> str:
+        return "" if self._path == self._asked else f" with path={short(self._path or '')!r}"
+
+    def take_warnings(self) -> Sequence[Warning]:
+        """Return what the writer warned of when it closed the file, once."""
+        warnings, self._warnings = self._warnings, ()
+        return warnings
+
     @property
     def late(self) -> Sequence[Results]:
         """The results that only the last attempt saved."""
-        return () if self.closed is None or self.closed.warnings else tuple(self._unsaved)
+        return () if self.closed is None or self.closed.unsaved else tuple(self._unsaved)
+
+    def take_unsaved(self) -> Sequence[Results]:
+        """Return the results that were not saved to the end, once."""
+        unsaved, self._unsaved = self._unsaved, []
+        return unsaved
 
     def note_on(self, error: BaseException) -> None:
         """Say on an exception what is safe, and what is not.
@@ -113,13 +141,15 @@ class Tally:
             if isinstance(error, OSError) and not isinstance(error, CheckpointError):
                 add_note(error, f"the checkpoint {self._path} cannot be used, so no call was run")
             return
+        for warning in self.take_warnings():
+            add_note(error, str(warning))
         saved = f"at least {self._saved}" if self.closed is None else str(self.closed.saved)
         add_note(
             error,
             f"{saved} of {self._calls} results are safe in {short(self._path)}; "
-            "make the same call again to go on from there",
+            f"make the same call again{self._elsewhere} to go on from there",
         )
-        if self._unsaved and (self.closed is None or self.closed.warnings):
+        if self._unsaved and (self.closed is None or self.closed.unsaved):
             add_note(error, f"{_count(self._unsaved)} more were computed and could not be saved")
 
 

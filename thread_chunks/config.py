@@ -99,6 +99,13 @@ fold_bytes: int = 16 << 20
 """Bytes of records up to which a finished run rewrites its checkpoint as one plain
 pickle. Beyond that the rewrite would cost more than it is worth."""
 
+shown_calls: int = 5
+"""Calls that one warning names: enough to find what they have in common."""
+
+failure_bytes: int = 64 << 10
+"""Bytes of superseded failures that a checkpoint may hold, beside as many as are still told of,
+before a run that resumes leaves them out: a run that fails and fails must not fill the disk."""
+
 resume_repr_chars: int = 60
 """Characters of a parameter's ``repr`` shown when a run explains why it did not
 resume: enough to recognise it, short enough for one line."""

@@ -465,6 +465,27 @@ class CheckpointDamagedWarning(CheckpointWarning):
     """
 
 
+class ParametersChangedWarning(CheckpointWarning):
+    """The arguments of calls were changed during the run, so their results do not count in the file.
+
+    Given in the caller's thread at the end of the run. The list that is returned is as it was computed; the next
+    run makes the calls again.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from thread_chunks import Checkpoint, chunk
+    >>> rows = [[{"rate": 1}], [{"rate": 2}]]
+    >>> def change(index, output):
+    ...     rows[1][0]["rate"] = 99
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     outputs = chunk(dict, rows, path="rates.pkl", on_result=change, progress_bar=False)
+    >>> caught[0].category.__name__, Checkpoint.load("rates.pkl").completed
+    ('ParametersChangedWarning', [True, False])
+    """
+
+
 class CheckpointUntrustedWarning(CheckpointWarning):
     """Another user could have written the file, and loading a pickle can run code of whoever wrote it.
 

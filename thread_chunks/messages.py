@@ -381,6 +381,10 @@ class CheckpointClosed:
     """How many calls have a result that is durable."""
     warnings: tuple[Warning, ...] = field(default=())
     """What the caller should be warned of."""
+    unsaved: int = 0
+    """How many have one that could not be saved."""
+    path: str | None = None
+    """Where the file is: beside its path, if somebody else's file has taken that."""
 
 
 # --- what reaches the caller --------------------------------------------------
@@ -402,6 +406,16 @@ class SaveFailed:
     """The results, safe in memory only."""
     error: Exception
     """What the system said."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointNoted:
+    """Something happened to the file of which the caller is to be warned."""
+
+    path: str
+    """Where the file is now."""
+    warning: Warning
+    """What happened."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,23 @@ import thread_chunks._log
 CHANGES = ("write", "fsync", "replace", "ftruncate", "link", "pwrite")
 """The operations that are counted."""
 
+QUESTIONS = (
+    "open",
+    "fstat",
+    "stat",
+    "lstat",
+    "pread",
+    "lseek",
+    "fchmod",
+    "unlink",
+    "close",
+    "makedirs",
+    "listdir",
+    "dup",
+    "rename",
+)
+"""Those that change nothing, or nothing that has to be durable: they fail only where a fault names them."""  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -81,7 +98,10 @@ class Disk:
     _next: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
+        found = getattr(os, name)
+        if self.fault is None or name not in QUESTIONS or name not in self.fault.operations:
+            return found
+        return lambda *args, **options: self._do(name, lambda part: found(*args, **options) if part else None)
 
     def install(self) -> "Disk":
         """Stand between the log and the system from now on."""
@@ -120,7 +140,7 @@ class Disk:
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:
         """Open a file; note it if that creates it."""
         is_new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
-        descriptor = os.open(path, flags, mode)
+        descriptor = int(self._do("open", lambda part: os.open(path, flags, mode) if part else -1))
         if is_new:
             self.changes.append(Change("create", self._created(descriptor), name=os.fspath(path)))
         return descriptor
@@ -185,7 +205,7 @@ class Disk:
 
     def unlink(self, path: str) -> None:
         """Remove a name."""
-        os.unlink(path)
+        self._do("unlink", lambda part: os.unlink(path) if part else None)
         self.changes.append(Change("unlink", name=path))
 
     # --- what goes wrong ------------------------------------------------------------------

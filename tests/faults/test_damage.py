@@ -1,5 +1,6 @@
 """Damaged files: whatever happened to the bytes, no value is wrong, and only what was hit is computed again."""
 
+import errno
 import itertools
 import os
 import pickle
@@ -31,6 +32,8 @@ from thread_chunks import (
     CheckpointMismatchError,
     CheckpointRestartedWarning,
     CheckpointVersionError,
+    Chunker,
+    FunctionChangedWarning,
     NotACheckpointError,
     ProcessWorker,
     ThreadWorker,
@@ -822,10 +825,10 @@ def test_call_runs_again_when_its_record_is_of_a_newer_pickle_protocol(sweep: Sw
     """A single result that this Python cannot read is named in a warning, and computed again."""
     data = sweep.made()
     sweep.put(with_records(data[: starts(data)[3]], Record(RESULT, 3, 0.5, 0, b"\x80\x7fK\x01.")))
-    for texts in (sweep.expect_held({3}), sweep.expect_completed({3})):
-        assert len(texts) == 1
+    for texts, more in ((sweep.expect_held({3}), []), (sweep.expect_completed({3}), [".bak"])):
         assert "call 3 cannot be unpickled" in texts[0]
         assert "protocol" in texts[0]
+        assert [text[-4:] for text in texts[1:]] == more
 
 
 # --- a module that is gone: row 19 ------------------------------------------------------------------
@@ -955,6 +958,130 @@ def test_results_are_not_lost_when_a_longer_run_reuses_them_while_their_module_i
     kept = [found for found in folder.iterdir() if len(Checkpoint.load(found).output) == 4]
     assert kept
     expect_things(kept[0])
+
+
+@FOLDED
+@pytest.mark.parametrize("way", ["a list", "a stream", "no links"])
+def test_results_are_kept_aside_when_a_run_supersedes_them_while_their_module_is_gone(
+    fold_bytes: int,
+    way: str,
+    folder: Path,
+    tmp_path: Path,
+    module: Module,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What cannot be read here is computed again; before that the whole file is set aside, byte for byte, once."""
+    monkeypatch.setattr(config, "fold_bytes", fold_bytes)
+    path, log = folder / "c.pkl", tmp_path / "log"
+    module.come()
+    thing_run(path, log)
+    before = path.read_bytes()
+    module.go()
+
+    def things(n: int) -> int:
+        return n
+
+    if way == "no links":
+        monkeypatch.setattr(os, "link", refuse)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if way == "a stream":
+            with Chunker(things, chunk_size=1, worker=ThreadWorker) as chunker:
+                outputs = [output for _, output in sorted(chunker.as_completed(ROWS, path=path))]
+        else:
+            outputs = chunk(things, ROWS, chunk_size=1, worker=ThreadWorker, path=path)
+    assert outputs == [0, 1, 2, 3]
+    assert len([each for each in caught if "kept as" in str(each.message)]) == 1
+    warnings.simplefilter("ignore", FunctionChangedWarning)  # pytest resets it
+    assert (folder / "c.pkl.bak").read_bytes() == before
+    assert Checkpoint.load(path).output == outputs  # and no warning: nothing is missing any more
+    assert chunk(things, ROWS, chunk_size=1, worker=ThreadWorker, path=path) == outputs
+    assert sorted(os.listdir(folder)) == ["c.pkl", "c.pkl.bak"]
+    module.come()
+    expect_things(folder / "c.pkl.bak")
+
+
+def refuse(*_: Any) -> None:
+    """Refuse to give a file a second name."""
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+class Hollow:
+    """Pickles, and does not unpickle any more once a file is there."""
+
+    def __init__(self, one: int, two: int, broken: Path) -> None:
+        self.one, self.two, self.broken = one, two, broken
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["broken"].exists():
+            msg = "another release of Hollow"
+            raise TypeError(msg)
+        self.__dict__.update(state)
+
+
+@FOLDED
+@pytest.mark.parametrize("is_stream", [False, True], ids=["list", "stream"])
+def test_run_resumes_by_its_digest_when_the_parameters_in_the_file_cannot_be_unpickled(
+    fold_bytes: int, is_stream: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run has its own parameters and needs those of the file only to say what differs; loading says what is wrong."""
+    monkeypatch.setattr(config, "fold_bytes", fold_bytes)
+    path, log = folder / "c.pkl", tmp_path / "log"
+
+    def f(hollow: Any, n: int) -> int:
+        note(log, n)
+        return int(hollow.one + hollow.two + n)
+
+    def rows(two: int = 3) -> list[Any]:
+        return [[Hollow(2, two, tmp_path / "broken"), n] for n in range(3)]
+
+    def run() -> list[int]:
+        if not is_stream:
+            return chunk(f, rows(), worker=ThreadWorker, path=path)
+        with Chunker(f, chunk_size=1, worker=ThreadWorker) as chunker:
+            return [output for _, output in sorted(chunker.as_completed(rows(), path=path))]
+
+    assert run() == [5, 6, 7]
+    (tmp_path / "broken").touch()
+    assert run() == [5, 6, 7]
+    assert sorted(noted(log)) == ["0", "1", "2"]
+    before = path.read_bytes()
+    with pytest.raises(CheckpointCorruptError, match=r"another release.*resumes from it"):
+        Checkpoint.load(path)
+    with pytest.raises(CheckpointCorruptError, match="another release"):
+        chunk(f, rows(4), worker=ThreadWorker, path=path)
+    assert path.read_bytes() == before
+
+
+def test_file_does_not_grow_when_a_run_fails_again_and_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure that is known is not written again, and of those that always differ the last ones are kept."""
+    path = folder / "c.pkl"
+
+    def fail(n: int) -> int:
+        if n == 3:
+            return n
+        raise ValueError("no" * 1000)
+
+    def differ(n: int) -> int:
+        if n == 3:
+            return n
+        raise ValueError(f"{os.urandom(2000).hex()}")
+
+    def size(f: Callable[[int], int]) -> int:
+        chunk(f, ROWS, chunk_size=1, worker=ThreadWorker, path=path, on_error="return")
+        return path.stat().st_size
+
+    first = size(fail)
+    assert {size(fail) for _ in range(3)} == {first}
+    path.unlink()
+    monkeypatch.setattr(config, "failure_bytes", 100)
+    first = size(differ)
+    assert max(size(differ) for _ in range(9)) < 4 * first
+    checkpoint = Checkpoint.load(path)
+    assert sorted(checkpoint.failures) == [0, 1, 2]
+    assert checkpoint.output == [None, None, None, 3]
 
 
 def test_file_is_left_alone_when_a_module_that_its_parameters_need_is_gone(

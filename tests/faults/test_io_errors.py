@@ -19,7 +19,7 @@ import numpy as np
 import pykka
 import pytest
 from conftest import Programs, beginning, note, noted, sampled, wait_until
-from disk import CHANGES, Disk, Fault
+from disk import CHANGES, QUESTIONS, Disk, Fault
 from harness import PRELUDE, Case, value
 
 import thread_chunks._checkpoint
@@ -29,6 +29,7 @@ from thread_chunks import (
     CheckpointDamagedWarning,
     CheckpointFailedWarning,
     CheckpointRestartedWarning,
+    Chunker,
     ProcessWorker,
     ThreadWorker,
     chunk,
@@ -95,6 +96,9 @@ class Sweep:
         outcome.executed = sorted(map(int, noted(self.log)))
         self.log.unlink(missing_ok=True)
         self._verify(outcome, [value(row[0]) for row in rows])
+        fault = getattr(disk, "fault", None)
+        if fault is None or "unlink" not in fault.operations:
+            assert not [name for name in os.listdir(self.path.parent) if name.endswith(".tmp")]
         return outcome
 
     def _verify(self, outcome: Outcome, expected: list[Any]) -> None:
@@ -109,7 +113,6 @@ class Sweep:
         else:
             assert outcome.outputs == expected
         assert outcome.acknowledged <= self.held()
-        assert not [name for name in os.listdir(self.path.parent) if name.endswith(".tmp")]
 
     def held(self) -> set[int]:
         """Return which calls the file holds, after a look at their values."""
@@ -252,6 +255,86 @@ def test_run_returns_everything_when_the_disk_fails_for_good(
         if disk.matched < at:
             break
     print(f"{state} {when} {name}: {at - 1} faults")  # noqa: T201 - counted in the docs
+
+
+@pytest.mark.parametrize("before", [nothing, torn, others])
+@pytest.mark.parametrize("operation", [*CHANGES, *QUESTIONS, "all"])
+def test_run_returns_everything_when_an_operation_fails_for_good_from_any_moment_on(
+    operation: str, before: Callable[[Sweep], None], sweep: Sweep
+) -> None:
+    """Whatever of the disk stops to work, and when: no call was run yet, or the list is returned, and nothing is untrue."""
+    operations = (*CHANGES, *QUESTIONS) if operation == "all" else (operation,)
+    for at in itertools.count(1):
+        before(sweep)
+        disk = Disk(Fault(at, operations, errno.EIO, is_lasting=True))
+        outcome = sweep.run(disk)
+        if disk.matched < at:
+            break
+        if outcome.error is None and len(outcome.acknowledged) < len(outcome.executed):
+            assert outcome.caught
+        _clear(sweep, before)
+    assert outcome.outputs is not None
+
+
+def test_stream_hands_out_everything_when_nothing_can_be_saved(sweep: Sweep) -> None:
+    """What a full disk did not take comes at the end of the loop, and a warning says how much that is."""
+    disk = Disk(Fault(2, ("write",), errno.ENOSPC, is_lasting=True))  # the first is that of the head
+    with warnings.catch_warnings(record=True) as caught, sweep.patch.context() as patch:
+        warnings.simplefilter("always")
+        patch.setattr(thread_chunks._log, "os", disk)
+        with Chunker(value, chunk_size=1, worker=ThreadWorker, path=sweep.path) as chunker:
+            pairs = list(chunker.as_completed(ROWS))
+    assert sorted(pairs) == [(n, value(n)) for n in range(COUNT)]
+    missing = ALL - sweep.held()
+    assert missing
+    texts = [str(each.message) for each in caught if each.category is CheckpointFailedWarning]
+    assert [text for text in texts if f"{len(missing)} results could not be saved" in text]
+
+
+class Stale(Disk):
+    """A disk on which descriptors of the checkpoint die, as after a server was away; opened anew, the file is there."""
+
+    dead: set[int]
+
+    def _check(self, descriptor: int) -> None:
+        if descriptor in self.dead:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        """Ask for a file."""
+        self._check(descriptor)
+        return os.fstat(descriptor)
+
+    def pread(self, descriptor: int, size: int, offset: int) -> bytes:
+        """Read at a place."""
+        self._check(descriptor)
+        return os.pread(descriptor, size, offset)
+
+    def lseek(self, descriptor: int, offset: int, whence: int) -> int:
+        """Go to a place."""
+        self._check(descriptor)
+        return os.lseek(descriptor, offset, whence)
+
+    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+        """Open a file, which gives a living descriptor."""
+        descriptor = super().open(path, flags, mode)
+        self.dead.discard(descriptor)
+        return descriptor
+
+
+def test_run_saves_everything_when_its_descriptor_dies_again_and_again(sweep: Sweep) -> None:
+    """The file is opened anew, found to be ours, and gone on with: no result waits, and nothing is set aside."""
+    disk = Stale()
+    disk.dead = set()
+
+    def during(x: int) -> None:
+        disk.dead |= {int(name) for name in os.listdir("/dev/fd")}
+
+    sweep.during = during
+    outcome = sweep.run(disk)
+    assert outcome.acknowledged == sweep.held() == ALL
+    assert outcome.caught == []
+    assert os.listdir(sweep.path.parent) == ["c.pkl"]
 
 
 def _clear(sweep: Sweep, before: Callable[[Sweep], None]) -> None:

@@ -657,11 +657,13 @@ def test_stale_temporary_files_are_removed_and_no_others(half: Path, log: Path) 
     """What a dead run of this very file left is removed by the next one; whatever is named otherwise stays."""
     stale = ["c.pkl.0123456789ab.tmp", "c.pkl.ffffffffffff.tmp"]
     others = [
-        "c.pkl.tmp", "c.pkl.bak", "c.pkl.lock", "d.pkl.0123456789ab.tmp", "c.pkl.0123456789AB.tmp",
+        "c.pkl.tmp", "c.pkl.bak", "c.pkl.lock", "c.pkl.eeeeeeeeeeee.tmp", "d.pkl.0123456789ab.tmp", "c.pkl.0123456789AB.tmp",
         "c.pkl.0123456789a.tmp", "c.pkl.0123456789abc.tmp", "xc.pkl.0123456789ab.tmp", "cxpkl.0123456789ab.tmp",
         "c.pkl.0123456789ab.tmp.txt", "c.pkl.0123456789ab.tmp\n",
     ]  # fmt: skip
-    for name in [*stale, *others]:
+    for name in stale:
+        half.with_name(name).touch()  # nothing was written yet
+    for name in others:
         half.with_name(name).write_text("left")
     folder = half.with_name("c.pkl.aaaaaaaaaaaa.tmp")
     folder.mkdir()
@@ -689,7 +691,7 @@ TEN_YEARS = 10 * 365 * 24 * 3600
 def test_run_resumes_whatever_the_times_of_its_file_are(shift: int, half: Path, log: Path) -> None:
     """Nothing depends on the times of a file or of its folder."""
     stale = half.with_name("c.pkl.0123456789ab.tmp")
-    stale.write_text("left")
+    stale.touch()
     moment = time.time() + shift
     for target in (half, stale, half.parent):
         os.utime(target, (moment, moment))

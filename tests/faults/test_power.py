@@ -1,5 +1,6 @@
 """Power cuts: every state that the disk may be left in keeps what the user was told is saved."""
 
+import errno
 import os
 import re
 import shutil
@@ -75,6 +76,12 @@ def restarted(path: Path, disk: Disk) -> None:
     assert run(path, disk) == OUTPUTS
 
 
+def restarted_without_links(path: Path, disk: Disk) -> None:
+    """The same on a file system that gives no file a second name: the old one is renamed."""
+    disk.fault = Fault(1, ("link",), error=errno.EPERM, is_lasting=True)
+    assert run(path, disk) == OUTPUTS
+
+
 def rewritten(path: Path, disk: Disk) -> None:
     """A run whose fsync fails once in its middle, so that everything is written anew."""
     disk.fault = Fault(3, ("fsync",), error=5)
@@ -110,6 +117,7 @@ CASES: dict[str, tuple[Callable[[Path], None], Callable[[Path, Disk], None], set
     "resumed": (half, resumed, {0, 1}),
     "reused": (shorter, reused, {0, 1}),
     "restarted": (others, restarted, set()),
+    "restarted without links": (others, restarted_without_links, set()),
     "rewritten": (nothing, rewritten, set()),
 }
 
@@ -140,7 +148,7 @@ def test_power_cut_loses_no_reported_result(
         states += 1
         put(after, state)
         expect_safe(after / "c.pkl", told | safe, mismatch="reuse" if name == "reused" else "restart")
-        if name == "restarted":
+        if act in {restarted, restarted_without_links}:
             expect_kept(sorted(after.glob("c.pkl*")))
     print(f"{name}: {len(disk.changes)} changes, {states} states")  # noqa: T201 - counted in the docs
     assert states > len(disk.changes)
