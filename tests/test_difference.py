@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from thread_chunks._canonical import form
 from thread_chunks._difference import explain
 from thread_chunks._mismatch import explain_calls, kept_by_reuse
 from thread_chunks._parameters import read_calls
+from thread_chunks.messages import Call
 
 NAN = float("nan")
 
@@ -202,13 +204,14 @@ def test_work_grows_linearly_with_the_number_of_calls(
 ) -> None:
     """Each call is written once, on either side, in any order; ten times the calls are ten times the work."""
     written: list[int] = []
-    call_form = _identity.call_form
+    call_forms = _identity.call_forms
 
-    def counted(call: Any) -> bytes:
-        written.append(call.index)
-        return call_form(call)
+    def counted(calls: Iterable[Call]) -> Iterator[bytes]:
+        for call in calls:
+            written.append(call.index)
+            yield from call_forms([call])
 
-    monkeypatch.setattr(_identity, "call_form", counted)
+    monkeypatch.setattr(_identity, "call_forms", counted)
     for count in (200, 2000):
         written.clear()
         value = (lambda n: n) if kind == "different" else (lambda _: 0)
@@ -224,10 +227,12 @@ def test_work_grows_linearly_with_the_number_of_calls(
 def test_plain_calls_are_compared_without_a_form_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """A million calls of numbers are told apart in seconds: nothing of Python's own is done for each."""
 
-    def never(call: Any) -> bytes:
-        raise AssertionError(call)
+    def never(calls: Iterable[Call]) -> Iterator[bytes]:
+        for call in calls:
+            raise AssertionError(call)
+        yield from ()
 
-    monkeypatch.setattr(_identity, "call_form", never)
+    monkeypatch.setattr(_identity, "call_forms", never)
     saved = [[n, 0.5, "a"] for n in range(1000)]
     assert len(pairs(saved, saved[::-1])) == 1000
     found = explain_calls(read_calls(saved)[1], read_calls(saved[::-1])[1])

@@ -33,7 +33,8 @@ FLOORS = [
     {"_classes"},
     {"_definitions"},
     {"_wire"},
-    {"errors", "config", "messages", "_outcome", "_outbox"},
+    {"errors", "config", "messages", "_outcome", "_outbox", "_names"},
+    {"_parts"},
     {
         "_parameters",
         "_canonical",

@@ -3,6 +3,7 @@
 from . import config
 from ._checkpoint import Checkpoint
 from ._chunk import Chunker, chunk
+from ._parts import register_identity
 from .errors import (
     CallExitError,
     CallExitWarning,
@@ -22,6 +23,7 @@ from .errors import (
     FunctionChangedWarning,
     NotACheckpointError,
     ParametersChangedWarning,
+    ParametersUnstableWarning,
     RemoteError,
     RemoteTraceback,
     RunStoppedError,
@@ -58,6 +60,7 @@ __all__ = [
     "FunctionChangedWarning",
     "NotACheckpointError",
     "ParametersChangedWarning",
+    "ParametersUnstableWarning",
     "ProcessWorker",
     "RayWorker",
     "RemoteError",
@@ -70,4 +73,5 @@ __all__ = [
     "WorkerDiedError",
     "chunk",
     "config",
+    "register_identity",
 ]

@@ -3,36 +3,32 @@
 One rule: two values have the same form if a function could not tell them apart,
 however they travelled. ``1``, ``1.0`` and ``True`` differ, ``0.0`` and ``-0.0`` differ,
 NaN equals NaN, sets and dicts have no order, arrays are their type, shape and
-values, dataclasses are their fields, and other objects are the name of their class
-and what pickle would keep of them.
+values, and other objects are their class and what pickle would keep of them. What a value
+consists of is known to `_parts`.
 
 Pickles themselves are no such form: they differ between processes for sets, for
 interned strings and for classes of the script itself. This room knows values and
 nothing of calls.
 """
 
-import copyreg
-import dataclasses
-import functools
 import hashlib
 import struct
-import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
-from . import _script, _wire
+from . import _wire
+from ._parts import Parts, function_parts, parts
 
 Form = bytes
 """The canonical form of a value."""
 
 _LONGEST = 96  # longer forms are digested, so that shared parts cannot make a form explode
-_MOST_CYCLES = 1000
-_PYTHON = sys.version_info.major, sys.version_info.minor
-_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.MethodWrapperType)
+_DEEPEST = 100  # what is nested more deeply is walked without recursion
+_LARGE = 1000  # parts of so many parts are remembered, as other values may share them
+_ROUNDS = 64  # so far around itself each part of a tangle is looked at to tell it from others
 
 
 def form(value: Any) -> Form:
@@ -48,13 +44,7 @@ def form(value: Any) -> Form:
     bytes
         Equal for two values exactly if they are the same in the sense of this module.
     """
-    try:
-        return _Walk().form(value)
-    except _TangledError:
-        return _Walk(is_numbered=True).form(value)
-    except RecursionError:
-        # Nested too deeply to walk: its pickle may differ in another process, which costs a restart, no result.
-        return tagged(b"P", cloudpickle.dumps(value, 5))
+    return Walk().form(value)
 
 
 def tagged(tag: bytes, *parts: bytes) -> Form:
@@ -68,113 +58,184 @@ def tagged(tag: bytes, *parts: bytes) -> Form:
     return b"#" + digest.digest()
 
 
-class _TangledError(Exception):
-    """The value runs in circles so often that writing every way through it would take for ever."""
+def code_form(func: Any) -> Form | None:
+    """Write a function's code, defaults and captured values.
+
+    Parameters
+    ----------
+    func
+        The function.
+
+    Returns
+    -------
+    bytes or None
+        ``None`` if it is not a Python function.
+    """
+    if isinstance(func, types.FunctionType):
+        return Walk().joined(func, function_parts(func))
+    wrapped = getattr(func, "__wrapped__", None)
+    return code_form(wrapped) if wrapped is not None and wrapped is not func else None
 
 
-class _Walk:
-    """One walk through a value: what it is inside of now, and the forms of parts that it met before.
+class _CycleError(Exception):
+    """A part of the value holds a value that it is in; ``depth`` says how far up the walk has to turn back."""
 
-    In a numbered walk every part that was met before is written as its number. That
-    ends for any value, but tells shared parts from equal ones.
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+
+
+class Walk:
+    """A walk through values that may share parts: what it is inside of now, and what it met before.
+
+    A value that holds itself somewhere, or is nested too deeply, is written as a tangle: every part
+    once, and in its other places as a number.
     """
 
-    def __init__(self, *, is_numbered: bool = False) -> None:
-        self._numbers: dict[int, tuple[Any, int]] | None = {} if is_numbered else None
+    def __init__(self) -> None:
         self._path: dict[int, int] = {}
         self._known: dict[int, tuple[Any, Form]] = {}
-        self._cycles = 0
+        self._parts: dict[int, tuple[Any, Parts]] = {}
+        self._large: dict[int, tuple[Any, Form]] = {}
+        self._reach: dict[int, dict[int, Any]] = {}  # of tangles
+        self._count = 0
+
+    def forms(self, values: Iterable[Any]) -> Iterator[Form]:
+        """Write several values; large parts that they share are looked at once."""
+        for value in values:
+            yield self.form(value)
+            self._known = dict(self._large)
+            self._reach = {key: reached for key, reached in self._reach.items() if key in self._large}
+            self._parts.clear()
 
     def form(self, value: Any) -> Form:
         """Write one value, each shared part only once."""
-        if type(value) in _wire.PLAIN:
-            return _scalar_form(value)
         key = id(value)
-        if self._numbers is not None:
-            if key in self._numbers:
-                return tagged(b"@", str(self._numbers[key][1]).encode())
-            self._numbers[key] = value, len(self._numbers)
-        if key in self._path:
-            self._cycles += 1
-            if self._cycles > _MOST_CYCLES:
-                raise _TangledError
-            return tagged(b"^", str(len(self._path) - self._path[key]).encode())
         if key in self._known:
+            self._check_way(self._reach.get(key, ()))
             return self._known[key][1]
-        cycles = self._cycles
-        self._path[key] = len(self._path)
-        found = self._compound(value)
-        del self._path[key]
-        if self._cycles == cycles:  # else the form depends on where the walk came from
-            self._known[key] = value, found  # the value is kept, so that its id stays its own
-        return found
+        if type(value) in _wire.PLAIN:
+            return self._scalar(value)
+        if key in self._path or len(self._path) > _DEEPEST:
+            self._check_way(self._reached(value))
+            raise _CycleError(0)
+        return self._remembered(value)
 
-    def _compound(self, value: Any) -> Form:  # noqa: PLR0911 - one line for each kind of value
-        kind = type(value)
-        if kind is tuple or kind is list:
-            return tagged(b"t" if kind is tuple else b"l", *map(self.form, value))
-        if kind is dict:
-            return tagged(b"d", *sorted(self.form(pair[0]) + self.form(pair[1]) for pair in value.items()))
-        if isinstance(value, (set, frozenset)):
-            state = getattr(value, "__dict__", None)
-            return tagged(b"s", _name(kind), self.form(state), *sorted(map(self.form, value)))
-        if isinstance(value, (np.ndarray, np.generic)):
-            return self._array(value)
-        if isinstance(value, _NAMED):
-            return self._named(value)
-        if is_pandas(value):
-            return tagged(b"p", _name(kind), *map(self.form, _frame_parts(value)))
-        if dataclasses.is_dataclass(value) and _pickles_plainly(kind):
-            names = {field.name for field in dataclasses.fields(value)} | set(getattr(value, "__dict__", ()))
-            names = {
-                name for name in names if not isinstance(getattr(kind, name, None), functools.cached_property)
-            }
-            return tagged(
-                b"D", _name(kind), *(self.form((name, getattr(value, name, None))) for name in sorted(names))
-            )
-        return self._object(value)
+    def joined(self, value: Any, found: Parts) -> Form:
+        """Write a value of which the parts are known."""
+        self._parts[id(value)] = value, found
+        return self._remembered(value)
 
-    def _array(self, value: Any) -> Form:
-        array = np.asarray(value)
-        head = self.form((_name(type(value)), str(array.dtype.names or array.dtype.str), array.shape))
-        if isinstance(value, np.ma.MaskedArray):
-            extra = [self._array(np.ma.getmaskarray(value)), self.form(value.fill_value)]
-        else:
-            extra = [self.form(getattr(value, "__dict__", None))]
-        if array.dtype.names is not None:
-            return tagged(b"f", head, *extra, *(self._array(array[name]) for name in array.dtype.names))
-        if array.dtype.hasobject:
-            return tagged(b"o", head, *extra, *map(self.form, array.ravel().tolist()))
-        return tagged(b"a", head, *extra, *array_bytes(array))
-
-    def _named(self, value: Any) -> Form:
-        """Write classes, modules and named functions as their names; other functions also as what they are."""
-        more: Any = None
-        if isinstance(value, types.FunctionType) and "<" in value.__qualname__:
-            more = code_form(value, self.form)
-        owner = getattr(value, "__self__", None)
-        if not isinstance(value, type) and owner is not None and not isinstance(owner, types.ModuleType):
-            more = owner
-        return tagged(b"N", _name(value), self.form(more))
-
-    def _object(self, value: Any) -> Form:
-        """Write an object as its class and what pickle would keep of it."""
-        reduce = copyreg.dispatch_table.get(type(value))
+    def _remembered(self, value: Any) -> Form:
+        key, depth, count = id(value), len(self._path), self._count
+        self._path[key] = depth
         try:
-            reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except Exception:  # noqa: BLE001 - it cannot be pickled: then it is only what it shows
-            return tagged(b"r", _name(type(value)), repr(value).encode())
-        if isinstance(reduced, str):
-            return tagged(b"g", _name(type(value)), reduced.encode())
-        maker, args, state, items, pairs = (*reduced, None, None, None)[:5]
-        content = (
-            maker,
-            args,
-            state,
-            None if items is None else list(items),
-            None if pairs is None else dict(pairs),
-        )
-        return tagged(b"O", _name(type(value)), self.form(content))
+            written = self._tree(value)
+        except _CycleError as error:
+            if error.depth != depth:
+                raise
+            written = self._tangle(value)
+        except RecursionError:
+            if depth:
+                raise
+            written = self._tangle(value)
+        finally:
+            del self._path[key]
+        self._known[key] = value, written  # the value is kept, so that its id stays its own
+        if self._count - count >= _LARGE:
+            self._large[key] = value, written
+        return written
+
+    def _tree(self, value: Any) -> Form:
+        tag, values, is_ordered = self._parts_of(value)
+        forms = list(map(self.form, values))
+        return tagged(tag, *(forms if is_ordered else sorted(forms)))
+
+    def _parts_of(self, value: Any) -> Parts:
+        """Take a value apart, once: what is made anew each time is the same to all of the walk."""
+        if id(value) not in self._parts:
+            found = parts(value)
+            self._parts[id(value)] = value, found
+            self._count += len(found.values) + _bytes_of(value) // 64
+        return self._parts[id(value)][1]
+
+    def _reached(self, value: Any) -> dict[int, Any]:
+        """Return all that a value holds, itself included, in the order in which it is met."""
+        met: dict[int, Any] = {}
+        left = [value]
+        while left:
+            each = left.pop()
+            if id(each) in met or type(each) in _wire.PLAIN:
+                continue
+            met[id(each)] = each
+            left.extend(reversed(self._parts_of(each).values))
+        return met
+
+    def _check_way(self, reached: Container[int]) -> None:
+        """Turn back to the outermost value on the way that is part of what was met, if there is one."""
+        for key, depth in self._path.items():  # from the outermost on
+            if key in reached:
+                raise _CycleError(depth)
+
+    def _scalar(self, value: Any) -> Form:
+        written = _scalar_form(value)
+        if type(value) in {str, bytes} and len(value) > _LARGE * 64:
+            self._known[id(value)] = self._large[id(value)] = value, written
+        return written
+
+    # --- tangles ----------------------------------------------------------------------
+
+    def _tangle(self, value: Any) -> Form:
+        """Write a value that holds itself: every part as its tag and the numbers of its own parts.
+
+        What has no order is put into that of the colours, which say what is around a part
+        (as in the test of Weisfeiler and Leman). Parts with the same surroundings may be told apart that are
+        the same: that costs a restart. None is taken for another.
+        """
+        reached = self._reach[id(value)] = self._reached(value)
+        colours = self._colours(reached)
+        numbers: dict[int, int] = {}
+        written: list[bytes] = []
+        left = [value]
+        while left:
+            each = left.pop()
+            if type(each) in _wire.PLAIN:
+                written.append(_scalar_form(each))
+            elif id(each) in numbers:
+                written.append(tagged(b"@", str(numbers[id(each)]).encode()))
+            else:
+                numbers[id(each)] = len(numbers)
+                tag, values, is_ordered = self._parts_of(each)
+                ordered = values if is_ordered else sorted(values, key=lambda part: _colour(part, colours))
+                written.append(tagged(b"(", tag, str(len(ordered)).encode()))
+                left.extend(reversed(ordered))
+        return tagged(b"G", *written)
+
+    def _colours(self, reached: dict[int, Any]) -> dict[int, bytes]:
+        """Tell parts apart by what they hold, and what that holds, and so on; only sets and dicts need it."""
+        colours = dict.fromkeys(reached, b"")
+        if all(self._parts_of(each).is_ordered for each in reached.values()):
+            return colours
+        for _ in range(_ROUNDS):
+            before = len(set(colours.values()))
+            colours = {key: self._mixed(each, colours) for key, each in reached.items()}
+            if len(set(colours.values())) == before:
+                break
+        return colours
+
+    def _mixed(self, value: Any, colours: dict[int, bytes]) -> bytes:
+        tag, values, is_ordered = self._parts_of(value)
+        around = [_colour(part, colours) for part in values]
+        return tagged(tag, *(around if is_ordered else sorted(around)))
+
+
+def _bytes_of(value: Any) -> int:
+    if type(value) in {list, tuple}:
+        return 8 * len(value)
+    return value.nbytes if isinstance(value, np.ndarray) else 0
+
+
+def _colour(part: Any, colours: dict[int, bytes]) -> bytes:
+    return _scalar_form(part) if type(part) in _wire.PLAIN else colours[id(part)]
 
 
 def _scalar_form(value: Any) -> Form:
@@ -190,81 +251,3 @@ def _scalar_form(value: Any) -> Form:
     else:
         data = value if kind is bytes else repr(value).encode()
     return tagged(b"v", kind.__name__.encode(), data)
-
-
-def _pickles_plainly(kind: type) -> bool:
-    """Tell whether an object is its attributes and nothing more: no container, and no pickling of its own."""
-    plain: Any = object
-    is_plain = kind.__reduce__ is plain.__reduce__ and kind.__reduce_ex__ is plain.__reduce_ex__
-    return is_plain and not issubclass(kind, (list, dict))
-
-
-def array_bytes(array: Any) -> Iterable[Any]:
-    """Give the values of an array as bytes; every NaN is the same one, and padding does not count."""
-    if array.dtype.kind == "c":
-        return (*array_bytes(array.real), *array_bytes(array.imag))
-    if array.dtype.kind == "f":
-        if array.dtype.itemsize > np.dtype("f8").itemsize:
-            return [repr(array.astype(array.dtype.newbyteorder("=")).ravel().tolist()).encode()]
-        is_nan = np.isnan(array)
-        if is_nan.any():
-            array = np.where(is_nan, array.dtype.type("nan"), array).astype(array.dtype)
-    return [np.ascontiguousarray(array).reshape(-1).view(np.uint8)]
-
-
-def is_pandas(value: Any) -> bool:
-    """Tell whether a value is a frame, series or index, without importing pandas."""
-    kind = type(value)  # and not the value, which may have an attribute of any name
-    is_theirs = str(kind.__module__).partition(".")[0] == "pandas" and hasattr(kind, "to_numpy")
-    return is_theirs and (hasattr(kind, "columns") or hasattr(kind, "dtype"))
-
-
-def _name(value: Any) -> bytes:
-    name = f"{_script.known(getattr(value, '__module__', None))}.{getattr(value, '__qualname__', value.__name__)}"
-    return name.encode()
-
-
-def _frame_parts(value: Any) -> Iterator[Any]:
-    """Take a frame, series or index apart: how its blocks lie in memory is not part of its value."""
-    if hasattr(type(value), "columns"):
-        yield value.columns
-        for number in range(len(value.columns)):
-            yield value.iloc[:, number].dtype, value.iloc[:, number].to_numpy()
-    else:
-        yield getattr(value, "dtype", None), value.to_numpy()
-        yield list(value.names) if hasattr(type(value), "names") else [], getattr(value, "name", None)
-    yield getattr(value, "index", None)
-
-
-def code_form(func: Any, write: Callable[[Any], Form] = form) -> Form | None:
-    """Write a function's code, defaults and captured values.
-
-    Parameters
-    ----------
-    func
-        The function.
-    write
-        What writes the values in it.
-
-    Returns
-    -------
-    bytes or None
-        ``None`` if it is not a Python function.
-    """
-    wrapped = getattr(func, "__wrapped__", None)
-    if not isinstance(func, types.FunctionType):
-        return code_form(wrapped, write) if wrapped is not None and wrapped is not func else None
-    cells = [cell.cell_contents for cell in func.__closure__ or () if cell != types.CellType()]
-    values = func.__defaults__, func.__kwdefaults__, cells
-    return tagged(b"F", _compiled_form(func.__code__), *map(write, values))
-
-
-def _compiled_form(code: types.CodeType) -> Form:
-    constants = [
-        _compiled_form(value) if isinstance(value, types.CodeType) else form(value)
-        for value in code.co_consts
-    ]
-    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
-    # Bytes mean different things to different Pythons: 6b 02 is == in 3.11, and < in 3.12.
-    names = repr((_PYTHON, code.co_names, code.co_varnames, code.co_freevars, counts)).encode()
-    return tagged(b"c", code.co_code, names, *constants)

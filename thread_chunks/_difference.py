@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from . import config
-from ._canonical import array_bytes, form, is_pandas
+from ._canonical import form
 from ._parameters import shown
+from ._parts import array_bytes, is_pandas
 
 Found: TypeAlias = "tuple[str, Any, Any] | str | None"
 """The part that differs and its two values; or what differs, said; or ``None`` where there is nothing inside."""

@@ -7,26 +7,28 @@ This room knows calls and nothing of files or actors.
 
 import functools
 import hashlib
-import io
 import marshal
-import operator
-import pickle
+import os
 import struct
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
-from . import _wire
+from . import _names, _wire
 from ._bytecode import body_form, captured, defaults
-from ._canonical import Form, code_form, form, tagged
+from ._canonical import Form, Walk, code_form, form, tagged
 from ._parameters import Calls, names_of, shown
+from ._parts import UNPICKLABLE, attributes, is_plain, plain_bytes
+from ._parts import parts as parts_of
 from .messages import Call
 
 _UNSHARED = 2  # the last version of marshal that writes equal values alike, however they are shared
-_VERSION = b"2"  # of the canonical form; another version is compared by value, not by digest
+_CACHED = type(functools.lru_cache(lambda: None))
+_HEAP_TYPE = 1 << 9  # a flag of classes that Python code made
+_VERSION = b"3"  # of the canonical form; another version is compared by value, not by digest
 
 
 _PYTHON = sys.version_info.major, sys.version_info.minor
@@ -81,33 +83,67 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
     names = names_of(func)
     bound: list[Form] = []
     parts: list[Part] = []
-    while True:
-        if isinstance(func, functools.partial):
-            bound.append(form((func.args, func.keywords)))
-            parts += _bound_parts(func)
-            func = func.func
-        elif isinstance(func, types.MethodType):
-            bound.append(form(func.__self__))
-            parts.append(_part("the object", func.__self__))
-            func = func.__func__
-        else:
-            break
-    owner = None if isinstance(func, type) else getattr(func, "__self__", None)
-    if owner is not None and not isinstance(owner, types.ModuleType):
-        bound.append(form(owner))  # a method of a builtin
-        parts.append(_part("the object", owner))
+    while (inner := _inside_of(func, bound, parts)) is not None:
+        func = inner
     name = getattr(func, "__name__", None)
-    if not isinstance(name, str):
-        name = type(func).__name__
-        bound.append(form(func))  # a callable object: its state counts
-        parts.append(_part("the object", func))
-        func = type(func).__call__
-    if name == "<lambda>":
-        code = code_form(func)
-        bound.append(form(func) if code is None else code)
-        parts += _lambda_parts(func)
+    name = name if isinstance(name, str) else type(func).__name__
+    if not _stands_for_itself(func):
+        code = code_form(func) if isinstance(func, types.FunctionType) else None
+        bound.append(_object_form(func) if code is None else code)
+        parts += _lambda_parts(func) if code is not None else [_part("the object", func)]
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
-    return FunctionIdentity(name, key, _code_digest(body_form(func)), tuple(parts), names)
+    return FunctionIdentity(name, key, _code_digest(body_form(_called(func))), tuple(parts), names)
+
+
+def _inside_of(func: Any, bound: list[Form], parts: list[Part]) -> Any:
+    """Return the function inside of a callable, and note what is bound to it; ``None`` if there is none inside."""
+    kind = type(func)
+    if kind is functools.partial:
+        bound.append(form((func.args, func.keywords, vars(func))))
+        parts += _bound_parts(func)
+        return func.func
+    owner = getattr(func, "__self__", None) if kind in {types.MethodType, types.BuiltinFunctionType} else None
+    if owner is not None and not isinstance(owner, types.ModuleType):
+        bound.append(form(owner))
+        parts.append(_part("the object", owner))
+        return func.__func__ if kind is types.MethodType else None
+    if kind is staticmethod or kind is _CACHED:
+        return func.__wrapped__
+    return getattr(func, "py_func", None) if kind.__module__.partition(".")[0] == "numba" else None
+
+
+def _object_form(func: Any) -> Form:
+    """Write a callable object: by its attributes, if pickle would keep something else of it each time.
+
+    One that nobody can look into, as those of `numpy.frompyfunc`, is only the same as itself.
+    """
+    found, own = parts_of(func), attributes(func)
+    if found.tag == UNPICKLABLE and not own and not type(func).__flags__ & _HEAP_TYPE:
+        return os.urandom(16)
+    written = form(func)
+    return written if written == form(func) else form((type(func), own))
+
+
+def _stands_for_itself(func: Any) -> bool:
+    """Tell whether the name of a callable is enough: of plain functions, builtins and classes that it stands for.
+
+    A function that is local to another one has no name that could be looked up, and is known by the one it has: what it
+    captured is watched as its code is.
+    """
+    if type(func) is types.BuiltinFunctionType:
+        return _names.found(func) is not None or func.__self__ is not None
+    if type(func) is types.FunctionType and func.__name__ != "<lambda>":
+        return _names.found(func) is not None or "<locals>" in func.__qualname__
+    return isinstance(func, type) and _names.found(func) is not None
+
+
+def _called(func: Any) -> Any:
+    """Return what is executed when something is called."""
+    return (
+        func
+        if isinstance(func, (types.FunctionType, type)) or hasattr(func, "__wrapped__")
+        else type(func).__call__
+    )
 
 
 def _part(what: str, value: Any) -> Part:
@@ -170,8 +206,8 @@ def fingerprint(identity: FunctionIdentity, calls: Calls, plain: Form | None = N
     if plain is not None:
         digest.update(plain)
     else:
-        for call in calls:
-            digest.update(call_form(call))
+        for written in call_forms(calls):
+            digest.update(written)
     return digest.digest()
 
 
@@ -194,18 +230,14 @@ def plain_form(calls: Calls) -> Form | None:
         if any(names):
             return None
         lengths, values = list(map(len, rows)), list(chain.from_iterable(rows))
-    if not _is_plain(values):
+    if not is_plain(values):
         return None
-    out = io.BytesIO()
-    pickler = pickle.Pickler(out, 5)
-    pickler.fast = True
-    pickler.dump((lengths, values))
-    return out.getvalue()
+    return plain_bytes((lengths, values))
 
 
-def call_form(call: Call) -> Form:
-    """Write one call's arguments in canonical form."""
-    return form((call.args, call.kwargs))
+def call_forms(calls: Iterable[Call]) -> Iterator[Form]:
+    """Write the arguments of calls in canonical form; what they share is looked at once."""
+    return Walk().forms((call.args, call.kwargs) for call in calls)
 
 
 def call_key(call: Call) -> bytes:
@@ -221,8 +253,8 @@ def call_key(call: Call) -> bytes:
     bytes
         Not to be kept: another Python may write others.
     """
-    if call.kwargs or not _is_plain(call.args):
-        return call_form(call)
+    if not _has_plain_key(call):
+        return next(call_forms([call]))
     return marshal.dumps(call.args, _UNSHARED)
 
 
@@ -239,12 +271,11 @@ def call_keys(calls: Calls) -> list[bytes]:
     list of bytes
         In order.
     """
-    if calls.width and _is_plain(calls.values):
+    if calls.width and is_plain(calls.values):
         return [marshal.dumps(row, _UNSHARED) for row in _wire.unflat(calls.width, calls.values)[0]]
-    return list(map(call_key, calls))
+    forms = call_forms(call for call in calls if not _has_plain_key(call))
+    return [call_key(call) if _has_plain_key(call) else next(forms) for call in calls]
 
 
-def _is_plain(values: Sequence[Any]) -> bool:
-    """Tell whether values are scalars, and none is NaN: it is not itself, and has many bit patterns."""
-    kinds = _wire.kinds(values)
-    return kinds <= _wire.PLAIN and (not kinds & {float, complex} or all(map(operator.eq, values, values)))
+def _has_plain_key(call: Call) -> bool:
+    return not call.kwargs and is_plain(call.args)

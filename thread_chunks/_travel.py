@@ -1,11 +1,13 @@
-"""Can the parameters travel? Find out before anything starts.
+"""Can the parameters travel, and be recognised when they come back? Find out before anything starts.
 
 One rule: a value of each type that occurs is pickled on trial, wherever it lies in lists,
-tuples, dicts and sets. To pickle everything would cost as much as to send it, and what
-passes here and cannot travel after all fails its own call, and no other. This room knows
-calls and pickles, and nothing of workers or files.
+tuples, dicts and sets, and unpickled where a checkpoint will keep it. To pickle everything would cost as
+much as to send it, and what passes here and cannot travel after all fails its own call, and no other.
+This room knows calls and pickles, and nothing of workers or files.
 """
 
+import io
+import pickle
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -14,8 +16,12 @@ import numpy as np
 
 from . import _wire
 from ._by_value import dump
-from ._canonical import is_pandas
+from ._canonical import form
+from ._classes import load
+from ._difference import explain
 from ._parameters import Calls, shown
+from ._parts import generator, generator_name, is_pandas
+from .errors import ParametersUnstableWarning
 
 
 def is_plain(calls: Calls) -> bool:
@@ -52,21 +58,86 @@ def check(calls: Calls, goal: str, fix: str) -> None:
     TypeError
         If one cannot be pickled. It names the call and the argument.
     """
+    for where, value, inside in _samples(calls):
+        try:
+            dump(value)
+        except Exception as error:
+            msg = (
+                f"the parameters cannot be pickled, so they cannot be {goal}: {where}, is {shown(value)}{inside} "
+                f"({error}). Pass what it is made from and make it inside the function, or {fix}"
+            )
+            raise TypeError(msg) from error
+
+
+def check_kept(calls: Calls) -> Warning | None:
+    """Unpickle one value of each type on trial, as a new process will, and compare it with itself.
+
+    Parameters
+    ----------
+    calls
+        The calls. They can be pickled.
+
+    Returns
+    -------
+    Warning or None
+        What will not be recognised after a restart.
+
+    Raises
+    ------
+    TypeError
+        If one cannot be unpickled. It names the call and the argument.
+    """
+    warning = None
+    for where, value, inside in _samples(calls):
+        try:
+            copy = _copied(value)
+        except Exception as error:
+            msg = (
+                f"the parameters can be pickled and not unpickled, so a checkpoint of them could not be read: {where}, "
+                f"is {shown(value)}{inside} ({error!r}). Mend how its class is pickled (see __reduce__ in Python's "
+                "pages about pickle), pass what it is made from, or leave path= out"
+            )
+            raise TypeError(msg) from error
+        if warning is None and type(value) is not np.ndarray and form(value) != form(copy):
+            difference = explain(f"{where}{inside}", value, copy)
+            warning = ParametersUnstableWarning(
+                f"a new process will not recognise {difference.partition(': ')[0]}, a {type(value).__qualname__}, so that "
+                "its calls will run again: it is another value once it was pickled and unpickled. Leave out of its pickle "
+                "what differs each time, or say what it is with thread_chunks.register_identity"
+            )
+    return warning
+
+
+def _copied(value: Any) -> Any:
+    """Return what a new process would find; classes and functions are looked up by their names where that is possible."""
+    out = io.BytesIO()
+    try:
+        _Pickler(out, _wire.PROTOCOL).dump(value)
+        return _Unpickler(io.BytesIO(out.getvalue())).load()
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return load(*dump(value))
+
+
+class _Pickler(pickle.Pickler):
+    """Takes the generators that all of a process shares for what they are in each process."""
+
+    def persistent_id(self, value: Any) -> str | None:
+        return generator_name(value)
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, name: str) -> Any:
+        return generator(name)
+
+
+def _samples(calls: Calls) -> Iterator[tuple[str, Any, str]]:
+    """Yield a value of each type, with the words for where it is, and for what it is inside of."""
     tried: set[type] = set(_wire.PLAIN)
     for index, key, argument in _arguments(calls):
-        if type(argument) in tried:
-            continue
-        for value in _leaves(argument, tried):
-            try:
-                dump(value)
-            except Exception as error:
+        if type(argument) not in tried:
+            for value in _leaves(argument, tried):
                 inside = "" if value is argument else f", in {shown(argument)}"
-                msg = (
-                    f"the parameters cannot be pickled, so they cannot be {goal}: parameters[{index}], argument {key!r}, "
-                    f"is {shown(value)}{inside} ({error}). Pass what it is made from and make it inside the "
-                    f"function, or {fix}"
-                )
-                raise TypeError(msg) from error
+                yield f"parameters[{index}], argument {key!r}", value, inside
 
 
 def _arguments(calls: Calls) -> Iterator[tuple[int, int | str, Any]]:

@@ -465,6 +465,29 @@ class CheckpointDamagedWarning(CheckpointWarning):
     """
 
 
+class ParametersUnstableWarning(CheckpointWarning):
+    """A new process will not recognise a parameter, so that its calls will run again after a restart.
+
+    Raised before any call runs. What is in such an object differs each time it is pickled, or it holds the place of something in
+    memory. `register_identity` says what counts.
+
+    Examples
+    --------
+    >>> import uuid
+    >>> import warnings
+    >>> from thread_chunks import ParametersUnstableWarning, chunk
+    >>> class Job:
+    ...     def __reduce__(self):
+    ...         return Job, (), {"number": uuid.uuid4()}
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     chunk(type, [[Job()]], path="jobs.pkl", progress_bar=False)  # doctest: +ELLIPSIS
+    [<class '...Job'>]
+    >>> caught[0].category.__name__
+    'ParametersUnstableWarning'
+    """
+
+
 class ParametersChangedWarning(CheckpointWarning):
     """The arguments of calls were changed during the run, so their results do not count in the file.
 
