@@ -15,6 +15,7 @@
       │                 │                                          Flush ⤸│
       │ ◀─ ResultsSaved │ ◀──────────────────────────────── ResultsSaved  │
       │ ResultsTaken ─▶ │                          │                      │
+      │ ◀─ CheckpointNoted (the file was moved, say) ──────────────────── │
       │ ◀─ RunFinished  │                          │                      │
       │ ask StopRun ──▶ │ LeaveRun ──────────────▶ │                      │
       │ ask CloseCheckpoint ────────────────────────────────────────────▶ │

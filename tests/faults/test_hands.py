@@ -266,9 +266,7 @@ def test_rescued_file_has_no_output_that_the_caller_changed(folder: Path) -> Non
     assert held(path) == set(range(COUNT)) - {1}
 
 
-def test_error_tells_where_results_are_when_another_file_took_the_name(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_tells_where_results_are_when_another_file_took_the_name(folder: Path) -> None:
     """Whoever reads only the error of the run learns the name, too, and can go on from there."""
     path = folder / "c.pkl"
     before(path)
@@ -285,6 +283,5 @@ def test_error_tells_where_results_are_when_another_file_took_the_name(
         "call again with path=" in note and "c.pkl.rescued" in note for note in stopped.value.__notes__
     )
     warnings.simplefilter("error")
-    monkeypatch.setattr(config, "fold_bytes", 0)
     assert chunk(power, ROWS, chunk_size=1, path=f"{path}.rescued", worker=ThreadWorker) == OUTPUTS
     assert held(folder / "c.pkl.rescued") >= set(range(AT + 1))
