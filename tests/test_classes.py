@@ -13,7 +13,7 @@ from thread_chunks import Checkpoint, Chunker, _classes, _definitions, _wire, ch
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
 CLASSES = '''
-import abc, collections, dataclasses, enum, sys, typing
+import abc, collections, dataclasses, enum, functools, sys, typing
 
 T = typing.TypeVar("T")
 SCALE = 10
@@ -117,6 +117,11 @@ class Wrong(Exception):
 class Names(dict):
     pass
 
+class Cached(Plain):
+    @functools.cached_property
+    def tenfold(self):
+        return SCALE * self.x
+
 Data = dataclasses.make_dataclass("Data", [("x", int, 1)], namespace={"__module__": __name__})
 Data.__module__ = __name__
 Frozen = dataclasses.dataclass(frozen=True)(type("Frozen", (), {"__annotations__": {"x": int}, "x": 1}))
@@ -149,6 +154,7 @@ VALUES = {
     "whose base notes it": lambda: Noted(),
     "tuples": lambda: (Point(), Old(1)),
     "enumerations": lambda: (Color.RED, Bits.ONE | Bits.TWO),
+    "with a cached property": lambda: (Cached(), Cached().tenfold),
     "dict": lambda: Names(a=Plain()),
     "data": lambda: (Data(), Frozen()),
     "slotted data": lambda: (SlottedData(), FrozenSlottedData(), WeakSlottedData(), DerivedSlottedData()),
@@ -190,7 +196,7 @@ print("done", len(VALUES))
 def test_classes_of_the_script_come_back_as_they_are_and_stay_as_they_are(programs: Programs) -> None:
     """Results are of the script's own classes, in this process and in the next, and no class is changed by it."""
     for _ in range(2):  # the second process only resumes
-        assert programs.run(CLASSES + RUN).stdout == "done 15\n"
+        assert programs.run(CLASSES + RUN).stdout == "done 16\n"
 
 
 def test_results_of_classes_of_a_script_can_be_read_without_it(programs: Programs) -> None:
@@ -198,7 +204,7 @@ def test_results_of_classes_of_a_script_can_be_read_without_it(programs: Program
     programs.run(CLASSES + RUN)
     for name in ("threads", "processes", "executor"):
         checkpoint = Checkpoint.load(programs.folder / f"{name}.pkl")
-        assert checkpoint.done == 15, name
+        assert checkpoint.done == 16, name
         plain, inner, slots = (checkpoint.output[place][0] for place in (0, 2, 3))
         assert (plain.x, plain.value(), type(plain).__qualname__) == (1, 10, "Plain")
         assert [type(each).__qualname__ for each in inner] == ["Outer.Inner", "Outer.Inner.Innermost"]

@@ -79,7 +79,7 @@ class _Pickler(_definitions.pickler()):  # type: ignore[misc]  # cloudpickle shi
     has_versions = True
     dispatch_table: ClassVar[Any] = ChainMap(
         {types.CodeType: _reduce_code, types.CellType: _reduce_cell, types.ModuleType: _reduce_module},
-        cloudpickle.Pickler.dispatch_table,
+        _definitions.pickler().dispatch_table,
     )
 
     def reducer_override(self, value: Any) -> Any:

@@ -45,12 +45,16 @@ def dumps_result(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], bo
 def pickler() -> Any:
     """Return the pickler, a class; it is made when it is first needed, as that takes cloudpickle."""
     if not _picklers:
+        import functools
         import weakref
+        from collections import ChainMap
 
         import cloudpickle
 
+        own = {functools.cached_property: _reduce_cached_property}
+        table = ChainMap(own, cloudpickle.Pickler.dispatch_table)
         _kept.append(weakref.WeakKeyDictionary())
-        _picklers.append(type("Pickler", (References, cloudpickle.Pickler), {}))
+        _picklers.append(type("Pickler", (References, cloudpickle.Pickler), {"dispatch_table": table}))
     return _picklers[0]
 
 
@@ -171,6 +175,11 @@ class References:
         out = io.BytesIO()
         type(self)(out, is_inline=True, root=root).dump(value)  # type: ignore[attr-defined]  # of cloudpickle
         return out.getvalue()
+
+
+def _reduce_cached_property(value: Any) -> tuple[Any, ...]:
+    """Leave the lock out that it has in Python 3.11."""
+    return type(value), (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
 
 
 def _place(kind: type, number: str) -> Place:

@@ -62,7 +62,7 @@ def _first(value: Any, fails: Callable[[Any], bool]) -> str | None:
         places.append(found[0])
         value = found[1]
         seen.add(id(value))
-    return f"{', '.join(places)}, which is {shown(value)}" if places else None
+    return f"{', '.join(places)} ({shown(value)})" if places else None
 
 
 def _fails_to_pickle(value: Any) -> bool:

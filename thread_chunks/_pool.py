@@ -361,10 +361,10 @@ def pickle_function(func: Callable[..., Any]) -> tuple[bytes, list[Any]]:
         return dump_copied(func)  # as it is now, for children that are started later, too
     except Exception as error:
         name = getattr(func, "__name__", None) or shown(func)
-        part = unpicklable_part(func) or "it, or a global that it uses,"
+        part = unpicklable_part(func) or "it or a global that it uses"
         msg = (
-            f"func {name!r} cannot be sent to another process: {error}. At fault is {part}: "
-            "create that inside the function, or use worker=ThreadWorker"
+            f"func {name!r} cannot be sent to another process: {error}. At fault is {part}, "
+            "which cannot be pickled: create that inside the function, or use worker=ThreadWorker"
         )
         raise TypeError(msg) from error
 
