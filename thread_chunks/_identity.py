@@ -118,7 +118,7 @@ def _object_form(func: Any) -> Form:
     One that nobody can look into, as those of `numpy.frompyfunc`, is only the same as itself.
     """
     found, own = parts_of(func), attributes(func)
-    if found.tag == UNPICKLABLE and not own and not type(func).__flags__ & _HEAP_TYPE:
+    if found.tag == UNPICKLABLE and "__wrapped__" not in own and not type(func).__flags__ & _HEAP_TYPE:
         return os.urandom(16)
     written = form(func)
     return written if written == form(func) else form((type(func), own))
