@@ -170,6 +170,116 @@ def with_gaps(filler: int) -> np.ndarray[Any, Any]:
     return whole[["a", "b"]]
 
 
+def filled(value: Any, **attributes: Any) -> Any:
+    """Give attributes to anything that takes them."""
+    vars(value).update(attributes)
+    return value
+
+
+def renamed(text: str, *defaults: Any, **names: Any) -> Any:
+    """Make a function from a text, as code generators do; it bears the name of another one."""
+    exec(f"def named(x): return {text}", names)  # noqa: S102 - that is how they do it
+    made = names["named"]
+    made.__defaults__ = defaults or None
+    return made
+
+
+def wrapped(func: Any, factor: int) -> Any:
+    @functools.wraps(func)
+    def inner(x: Any) -> Any:
+        return factor * func(x)
+
+    return inner
+
+
+def made_module(x: int) -> types.ModuleType:
+    return filled(types.ModuleType("made"), x=x)
+
+
+class Node:
+    __slots__ = ("number",)
+
+
+@dataclasses.dataclass(slots=True)
+class Leaf(Node):
+    mass: float
+
+
+def leaf(number: int) -> Leaf:
+    made = Leaf(0.5)
+    made.number = number  # type: ignore[attr-defined]
+    return made
+
+
+@dataclasses.dataclass
+class Length(float):
+    unit: str = "m"
+
+
+def length(value: float, unit: str) -> Length:
+    made = Length.__new__(Length, value)
+    made.unit = unit
+    return made
+
+
+class Items(list[Any]):
+    pass
+
+
+class Text(str):  # noqa: SLOT000 - it has attributes, as those of users do
+    pass
+
+
+class Stateful:
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def __getstate__(self) -> Any:
+        return self._state
+
+    def __setstate__(self, state: Any) -> None:
+        self._state = state
+
+
+class Found:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+FOUND, ALSO_FOUND = Found("FOUND"), Found("ALSO_FOUND")
+
+
+def described_frame(**attrs: Any) -> pd.DataFrame:
+    frame = pd.DataFrame({"a": [1]})
+    frame.attrs.update(attrs)
+    return frame
+
+
+def ring(count: int) -> list[Any]:
+    """Make lists that hold each other in a circle, with nothing to tell them by."""
+    made: list[list[Any]] = [[] for _ in range(count)]
+    for one, other in zip(made, made[1:] + made[:1], strict=True):
+        one.append(other)
+    return made[0]
+
+
+class Agent:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.near: set[Agent] = set()
+
+
+def net(count: int, step: int = 1) -> list[Agent]:
+    """Make agents that have each other as neighbours, in sets."""
+    agents = [Agent(number) for number in range(count)]
+    for agent in agents:
+        agent.near = {agents[(agent.number + each) % count] for each in (step, 2)}
+    return agents
+
+
 # --- equal and different ------------------------------------------------------------
 
 EQUAL: dict[str, tuple[Any, Any]] = {
@@ -252,6 +362,36 @@ DIFFERENT: dict[str, list[Any]] = {
     "mappings": [{1: 2}, {1: 3}, {2: 1}, {1: 2, 3: 4}, {1: 4, 3: 2}, {True: 2}, {1.0: 2}, {"1": 2}, [(1, 2)],
                  collections.OrderedDict({1: 2}), collections.defaultdict(int, {1: 2}), collections.Counter({1: 2}),
                  types.MappingProxyType({1: 2})],
+    "ordered mappings": [collections.OrderedDict({1: 2, 3: 4}), collections.OrderedDict({3: 4, 1: 2}), {1: 2, 3: 4},
+                         filled(collections.OrderedDict({1: 2, 3: 4}), more=1)],
+    "functions of one name": [named, renamed("x + 1"), renamed("x + 2"), renamed("x + n", n=1), renamed("x + n", n=2),
+                              renamed("x", 1), wrapped(named, 1), wrapped(named, 2), wrapped(wrapped(named, 1), 1)],
+    "functions of one name in two modules": [np.trace, np.linalg.trace, np.linalg.norm],
+    "functions of NumPy": [np.add, np.subtract, np.add.reduce, np.multiply.reduce],
+    "functions with attributes": [filled(capture_by_name(1), unit=unit) for unit in "ms"],
+    "methods": [Plain(1).method, Plain(1).other, Plain(2).method, [1].append, [2].append, "a".join, "b".join],
+    "callable objects": [operator.itemgetter(1), operator.itemgetter(2), operator.attrgetter("a"),
+                         operator.methodcaller("a", 1), operator.methodcaller("a", 2),
+                         np.vectorize(named), np.vectorize(also_named), np.poly1d([1, 2]), np.poly1d([1, 3]),
+                         filled(functools.partial(named), more=1), filled(functools.partial(named), more=2)],
+    "descriptors": [property(capture(1)), property(capture(2)), staticmethod(capture(1)), staticmethod(capture(2))],
+    "classes made at run time": [type("Made", (), {"x": x}) for x in (1, 2)],
+    "objects of classes made at run time": [type("Made", (), {"x": x})() for x in (1, 2)],
+    "modules made by hand": [made_module(1), made_module(2), math],
+    "slots of bases": [leaf(1), leaf(2), Leaf(0.5)],
+    "values of bases": [length(1.0, "m"), length(2.0, "m"), length(1.0, "s"), 1.0],
+    "attributes of containers": [filled(kind, more=n) for n in (1, 2) for kind in (Items([1]), Text("a"), Tags([1]))],
+    "state of its own": [Stateful(0), Stateful(""), Stateful(1), Stateful([])],
+    "found by name": [FOUND, ALSO_FOUND],
+    "frames with attributes": [described_frame(unit="m"), described_frame(unit="s"), described_frame()],
+    "frequencies": [pd.date_range("2020", periods=3, freq=freq) for freq in ("D", "B")],
+    "flags": [pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False)],
+    "masked arrays": [np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0]),
+                      np.ma.array([1, 2], mask=[0, 1], fill_value=3)],
+    "random generators": [np.random.default_rng(1), np.random.default_rng(2), np.random.RandomState(1),
+                          np.random.RandomState(2)],
+    "rings": [ring(2), ring(3), ring(6), [ring(3), ring(3)]],
+    "nets": [net(5), net(5, 3), net(6)],
     "types in a set": [{1}, {1.0}, {True}, {"1"}],
     "arrays": [array([1, 2], "<i8"), array([1, 2], "<i4"), array([1, 2], "<u8"), array([1, 2], ">i8"),
                array([1.0, 2.0]), array([[1, 2]], "<i8"), array([[1], [2]], "<i8"), array([1, 2], object),
@@ -354,7 +494,7 @@ def test_form_survives_a_journey(name: str) -> None:
 # --- in a new process -------------------------------------------------------------------
 
 ELSEWHERE = """
-    import dataclasses, enum, functools, sys
+    import dataclasses, enum, functools, sys, threading, weakref
     import numpy as np, pandas as pd
     from thread_chunks._canonical import form
     from thread_chunks._identity import fingerprint, identify
@@ -383,7 +523,53 @@ ELSEWHERE = """
         return lambda x: (x, value)
 
     names = ["alpha", "beta", "gamma", "delta"]
+    class Agent:
+        def __init__(self, net, number):
+            self.net, self.number, self.near = net, number, set()
+
+    class Net:
+        def __init__(self, count):
+            self.agents = [Agent(self, number) for number in range(count)]
+            for agent in self.agents:
+                agent.near = {self.agents[(agent.number + step) % count] for step in (1, 2, 7)}
+
+    class Mesh:
+        def __init__(self):
+            self.cells, self.lock, self.me = 3, threading.Lock(), weakref.ref(function)
+        def __getstate__(self):
+            return {"cells": self.cells}
+        def run(self, x):
+            return x
+
+    class Held(Mesh):
+        __getstate__ = object.__getstate__
+        @functools.cached_property
+        def size(self):
+            return len(self.names)
+
+    def looked_at():
+        held = Held()
+        held.names = set(names)
+        return held, held.size
+
+    class Holder:
+        def __init__(self):
+            self.random = np.random.mtrand._rand
+
+    def local():
+        class Local:
+            x = set(names)
+        return Local
+
+    def mapped():
+        np.save("mapped.npy", np.arange(5.0))
+        return np.load("mapped.npy", mmap_mode="r")
+
+    ring = [1]
+    ring.append({"ring": ring, "names": set(names)})
     values = [
+        Net(20), Net(200), Mesh(), Mesh().run, looked_at(), Holder(), local(), local()(), mapped(), ring, np.random.normal,
+        [float(n) / 7 for n in range(1000)], threading.Lock(), {Agent(None, 1).near.__len__},
         set(names), frozenset(names), {name: {name} for name in names}, dict.fromkeys(reversed(names)), Colour.RED,
         {Colour.RED, function, Settings}, Settings(0.5, set(names)), Node(), function, lambda x: x in {"a", "b", "c"},
         closure(set(names)), functools.partial(function, set(names)), Settings, np.array([set(names), None], object),

@@ -1,6 +1,8 @@
 """Why did it not resume? The way into any value is named, in few words, as a user would say it."""
 
+import collections
 import dataclasses
+import functools
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_canonical import DIFFERENT
+from test_canonical import DIFFERENT, capture
 
 from thread_chunks import _identity, config
 from thread_chunks._canonical import form
@@ -44,6 +46,53 @@ def ramp(place: int | None = None, size: int = 100) -> Any:
 
 FRAME = pd.DataFrame({"a": [1, 2], "b": [1.5, NAN]})
 LONG = "x" * 300
+
+
+def compiled(text: str) -> Any:
+    names: dict[str, Any] = {}
+    exec(f"def f(x): return {text}", names)  # noqa: S102 - as code generators do
+    return names["f"]
+
+
+def scaled(factor: int) -> Any:
+    @functools.wraps(ramp)
+    def inner(*args: Any) -> Any:
+        return factor * ramp(*args)
+
+    return inner
+
+
+def with_attrs(**attrs: Any) -> pd.DataFrame:
+    frame = pd.DataFrame({"a": [1]})
+    frame.attrs.update(attrs)
+    return frame
+
+
+class Numbered:
+    __slots__ = ("number",)
+
+
+@dataclasses.dataclass(slots=True)
+class Node(Numbered):
+    mass: float = 1.0
+
+
+def node(number: int) -> Node:
+    made = Node()
+    made.number = number
+    return made
+
+
+class Watched:
+    """Whoever asks it for its number changes it."""
+
+    def __init__(self, x: int) -> None:
+        self._x = x
+
+    @property
+    def x(self) -> int:
+        raise AssertionError
+
 
 CASES: dict[str, tuple[Any, Any, str]] = {
     "number": (0.1, 0.2, ": 0.1 was saved, 0.2 is asked for"),
@@ -101,8 +150,24 @@ CASES: dict[str, tuple[Any, Any, str]] = {
     "gone attribute": (Model(a=1, b=3), Model(a=1), ": attribute 'b' is gone"),
     "namespace": (types.SimpleNamespace(x=[1]), types.SimpleNamespace(x=[2]), ", attribute 'x', item 0: 1 was saved"),
     "functions": (ramp, explain, ": the function ramp was saved, the function explain is asked for"),
-    "lambdas": (lambda x: x, lambda x: -x, ": the function <lambda> was saved, and one of that name with other code"),
-    "generator": (np.random.default_rng(1), np.random.default_rng(2), ": Generator(PCG64) was saved, and one that looks"),
+    "lambdas": (lambda x: x, lambda x: -x, ", its code: it says something else in <lambda>()"),
+    "captured": (capture(1), capture(2), ", what it captured, item 0: 1 was saved, 2 is asked for"),
+    "made from a text": (compiled("x + 1"), compiled("x + 2"), ", its code: it says something else in f()"),
+    "decorated": (scaled(2), scaled(3), ", what it captured, item 0: 2 was saved, 3 is asked for"),
+    "generator": (np.random.default_rng(1), np.random.default_rng(2), ", what it is made of, item 0, its state, item 0, key 'state', key 'state': "),
+    "frames of other numbers": (
+        pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1.0, 2.0]}), ", column 'a': values of int64 were saved, values of float64",
+    ),
+    "kind of index": (
+        pd.Series([1, 2], pd.Index([0, 1], dtype="int64")), pd.Series([1, 2], pd.Index([0, 1], dtype="int32")),
+        "its index was a Index of int64, now it is a Index of int32",
+    ),
+    "attrs": (with_attrs(unit="m"), with_attrs(unit="s"), ", its attrs, key 'unit': 'm' was saved, 's' is asked for"),
+    "ordered dicts": (
+        collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1), ", the order of its keys, item 0: 'a' was saved, 'b' is",
+    ),
+    "state of a base": (node(1), node(2), ", field 'number': 1 was saved, 2 is asked for"),
+    "behind a property": (Watched(1), Watched(2), ", attribute '_x': 1 was saved, 2 is asked for"),
     "types of one name": (
         types.SimpleNamespace(), type("SimpleNamespace", (), {"__module__": "mine"})(), "(types.SimpleNamespace) was saved, ",
     ),
@@ -240,3 +305,11 @@ def test_plain_calls_are_compared_without_a_form_for_each(monkeypatch: pytest.Mo
         found
         == "the same parameters stand in another order: call 0, argument 0: 0 was saved, 999 is asked for"
     )
+
+
+def test_explain_finds_the_place_in_a_long_text_by_halving() -> None:
+    """The place where texts of 20 million characters part is found without a look at each character by itself."""
+    text = "x" * 20_000_000
+    found = explain("argument 0", text, text[:-3] + "yxx")
+    assert found.startswith("argument 0, from character 199999")
+    assert "yxx" in found

@@ -328,7 +328,7 @@ def test_results_of_an_earlier_run_stay_when_their_arguments_change_in_a_later_o
 
 def test_nothing_is_compared_without_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who keeps no file pays nothing: values are not looked at."""
-    monkeypatch.setattr(_mutation, "call_keys", None)
+    monkeypatch.setattr(_mutation, "call_forms", None)
     assert chunk(len, [[[1]], [[2, 3]]], worker=ThreadWorker) == [1, 2]
 
 

@@ -9,15 +9,16 @@ room knows values and nothing of calls, functions or files.
 import dataclasses
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from . import config
+from . import _wire, config
 from ._canonical import form
 from ._parameters import shown
-from ._parts import array_bytes, is_pandas
+from ._parts import array_bytes, attributes, is_pandas, parts
 
 Found: TypeAlias = "tuple[str, Any, Any] | str | None"
 """The part that differs and its two values; or what differs, said; or ``None`` where there is nothing inside."""
@@ -74,10 +75,8 @@ def changed(saved: Any, now: Any) -> str:
         if names[0] == names[1]:
             names = f"{one.__module__}.{names[0]}", f"{other.__module__}.{names[1]}"
         was, is_now = f"{was} ({names[0]})", f"{is_now} ({names[1]})"
-    if was == is_now and isinstance(now, types.FunctionType):
-        return f"{was} was saved, and one of that name with other code or captured values is asked for"
     if was == is_now:
-        return f"{was} was saved, and one that looks the same but holds something else is asked for"
+        return f"{was} was saved, and another one that shows itself so is asked for"
     return f"{was} was saved, {is_now} is asked for"
 
 
@@ -120,8 +119,10 @@ def _look_inside(saved: Any, now: Any) -> Found:  # noqa: PLR0911 - one line for
         return _array(saved, now)
     if is_pandas(saved):
         return _frame(saved, now)
+    if isinstance(saved, types.CodeType):
+        return f"it says something else in {saved.co_name}()" if saved.co_name == now.co_name else None
     if isinstance(saved, (type, types.ModuleType, *_FUNCTIONS)):
-        return None
+        return _part(saved, now)
     return _attributes(saved, now)
 
 
@@ -148,7 +149,9 @@ def _keys(saved: dict[Any, Any], now: dict[Any, Any]) -> Found:
             return f"key {shown(key)}", saved[same], value
     for key in known.values():
         return f"key {shown(key)} is gone (it was {_text(saved[key])})"
-    return None
+    if isinstance(saved, OrderedDict) and form(list(saved)) != form(list(now)):
+        return "the order of its keys", list(saved), list(now)
+    return _attributes(saved, now) if type(saved) is not dict else None
 
 
 def _members(saved: Iterable[Any], now: Iterable[Any]) -> Found:
@@ -169,11 +172,23 @@ def _characters(saved: Any, now: Any) -> Found:
     limit = config.resume_repr_chars
     if max(len(saved), len(now)) + 3 <= limit:
         return None
-    shorter = min(len(saved), len(now))
-    place = next((index for index in range(shorter) if saved[index] != now[index]), shorter)
+    place = _parting(saved, now)
     start = max(0, place - limit // 6)
     unit = "character" if isinstance(saved, str) else "byte"
     return f"from {unit} {start} on", saved[start : start + limit // 2], now[start : start + limit // 2]
+
+
+def _parting(saved: Any, now: Any) -> int:
+    """Return how much two texts have in common, by halving: each half is compared at the speed of C."""
+    same, shorter = 0, min(len(saved), len(now))
+    end = shorter
+    while same < end:
+        middle = (same + end + 1) // 2
+        if saved[same:middle] == now[same:middle]:
+            same = middle
+        else:
+            end = middle - 1
+    return same
 
 
 def _array(saved: Any, now: Any) -> Found:
@@ -236,15 +251,26 @@ def _frame(saved: Any, now: Any) -> Found:
 
 
 def _labels(saved: Any, now: Any) -> Iterator[Found]:
-    for label in ("columns", "index"):
+    for label in ("columns", "index", "attrs"):
         if not hasattr(type(saved), label):
             continue
         one, other = getattr(saved, label), getattr(now, label)
-        if form(one) != form(other):
+        if form(one) == form(other):
+            continue
+        if label == "attrs":
+            yield "its attrs", one, other
+        elif form(one.tolist()) != form(other.tolist()):
             yield f"its {label}", one.tolist(), other.tolist()
-    one, other = getattr(saved, "name", None), getattr(now, "name", None)
-    if not hasattr(type(saved), "columns") and form(one) != form(other):
-        yield "its name", one, other
+        else:
+            yield f"its {label} was {_described(one)}, now it is {_described(other)}"
+    if not hasattr(type(saved), "columns") and form(saved.name) != form(now.name):
+        yield "its name", saved.name, now.name
+
+
+def _described(index: Any) -> str:
+    names = f" named {index.name!r}" if index.name is not None else ""
+    freq = f" of frequency {index.freq}" if hasattr(type(index), "freq") else ""
+    return f"a {type(index).__name__} of {index.dtype}{names}{freq}"
 
 
 def _row(saved: Any, now: Any) -> Found:
@@ -254,18 +280,38 @@ def _row(saved: Any, now: Any) -> Found:
     return (f"row {places[0]}", saved[places[0]], now[places[0]]) if len(places) else None
 
 
+_LABELS = {
+    b"F": ("its code", "its defaults", "its defaults of keywords", "what it captured", "its attributes", "the globals that it reads"),
+    b"O": ("what it is made of", "its state", "its items", "its keys"),
+    b"m": ("its function", "its object"),
+    b"C": ("its function", "its parameters", "its attributes"),
+    b"K": ("its metaclass", "its name", "its bases", "what it defines"),
+}  # fmt: skip
+"""What the parts of a value are called, by its kind."""
+
+
 def _attributes(saved: Any, now: Any) -> Found:
-    """Look into an object: its fields, or what else it holds."""
+    """Look into an object: its fields, or what else it holds; no code of its class is run."""
+    one, other = attributes(saved), attributes(now)
     what = "field" if dataclasses.is_dataclass(saved) else "attribute"
-    names = [field.name for field in dataclasses.fields(saved)] if what == "field" else []
-    names += [name for name in getattr(saved, "__dict__", ()) if name not in names]
-    names += [name for name in getattr(now, "__dict__", ()) if name not in names]
-    missing = object()
-    get: Callable[[Any, str], Any] = lambda value, name: getattr(value, name, missing)  # noqa: E731 - a default for both
-    for name in names:
-        one, other = get(saved, name), get(now, name)
-        if one is missing or other is missing:
-            return f"{what} {name!r} is {'new' if one is missing else 'gone'}"
-        if form(one) != form(other):
-            return f"{what} {name!r}", one, other
+    fields = [field.name for field in dataclasses.fields(saved)] if what == "field" else []
+    for name in dict.fromkeys([*fields, *one, *other]):
+        if (name in one) != (name in other):
+            return f"{what} {name!r} is {'gone' if name in one else 'new'}"
+        if name in one and form(one[name]) != form(other[name]):
+            return f"{what} {name!r}", one[name], other[name]
+    return _part(saved, now)
+
+
+def _part(saved: Any, now: Any) -> Found:
+    """Find the part that differs where nothing has a name that the user knows."""
+    if type(saved) in _wire.PLAIN or isinstance(saved, np.generic):
+        return None
+    one, other = parts(saved), parts(now)
+    if one.tag != other.tag or one.tag not in _LABELS:
+        return None
+    values = (one.values[1][1:], other.values[1][1:]) if one.tag == b"O" else (one.values, other.values)
+    for name, was, is_now in zip(_LABELS[one.tag], *values, strict=False):
+        if form(was) != form(is_now):
+            return name, was, is_now
     return None

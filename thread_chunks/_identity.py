@@ -183,7 +183,9 @@ def _code_digest(code: Form | None) -> int:
     return python << 48 | int(digest) & (1 << 48) - 1
 
 
-def fingerprint(identity: FunctionIdentity, calls: Calls, plain: Form | None = None) -> bytes:
+def fingerprint(
+    identity: FunctionIdentity, calls: Calls, plain: Form | None = None, forms: Iterable[Form] = ()
+) -> bytes:
     """Digest a whole run: the same in every process for the same function and parameters.
 
     Parameters
@@ -192,8 +194,8 @@ def fingerprint(identity: FunctionIdentity, calls: Calls, plain: Form | None = N
         The function.
     calls
         The calls, in order.
-    plain
-        Their `plain_form`, if it is known already.
+    plain, forms
+        Their `plain_form`, or the forms of each, if they are known already.
 
     Returns
     -------
@@ -206,7 +208,7 @@ def fingerprint(identity: FunctionIdentity, calls: Calls, plain: Form | None = N
     if plain is not None:
         digest.update(plain)
     else:
-        for written in call_forms(calls):
+        for written in forms or call_forms(calls):
             digest.update(written)
     return digest.digest()
 

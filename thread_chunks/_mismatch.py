@@ -50,7 +50,7 @@ def _changed_part(what: str, saved: str, now: str, whose: str) -> str:
     if what == "the code":
         return f"{what} of {whose} differs from the one saved"
     if saved == now:
-        return f"{what} of {whose} differs, though it looks the same: {now}"
+        return f"{what} of {whose}, {now}, holds something else than the one saved"
     return f"{what} of {whose}: {saved} was saved, {now} is asked for"
 
 

@@ -8,10 +8,10 @@ calls, and nothing of files.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from . import _wire
-from ._identity import call_key, call_keys
+from ._identity import call_forms
 from ._parameters import Calls
 from ._records import RESULT, Group, Record
 
@@ -22,21 +22,21 @@ class Mutations:
     Parameters
     ----------
     calls
-        The calls. Those that hold nothing but plain values cannot change: `Calls` are a copy.
-    is_plain
-        Whether all are such.
+        The calls.
+    forms
+        What they are at the start, in order; none if they hold nothing but plain values: `Calls` are a copy.
     """
 
-    def __init__(self, calls: Calls, *, is_plain: bool) -> None:
+    def __init__(self, calls: Calls, forms: Iterable[bytes]) -> None:
         self._calls = calls
-        self._digests = None if is_plain else list(map(_digest, call_keys(calls)))
+        self._digests = list(map(_digest, forms))
 
     def found(self) -> list[int]:
         """Return the calls whose arguments are not what they were, in order; looks at each again."""
-        if self._digests is None:
+        if not self._digests:
             return []
         try:
-            now: list[bytes | None] = list(map(_digest, call_keys(self._calls)))
+            now: list[bytes | None] = list(map(_digest, call_forms(self._calls)))
         except Exception:  # noqa: BLE001 - it has become something that cannot be looked at: see which
             now = [_digest_or_none(self._calls, index) for index in range(len(self._calls))]
         pairs = enumerate(zip(self._digests, now, strict=True))
@@ -49,7 +49,7 @@ def _digest(key: bytes) -> bytes:
 
 def _digest_or_none(calls: Calls, index: int) -> bytes | None:
     try:
-        return _digest(call_key(calls[index]))
+        return _digest(next(call_forms([calls[index]])))
     except Exception:  # noqa: BLE001 - the user's objects may do anything
         return None
 

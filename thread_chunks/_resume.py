@@ -21,7 +21,7 @@ from ._checkpoint import (
 )
 from ._format import Scan, is_legacy
 from ._garbage import paused
-from ._identity import FunctionIdentity, fingerprint, plain_form
+from ._identity import FunctionIdentity, call_forms, fingerprint, plain_form
 from ._log import Log
 from ._mismatch import explain_function, kept_by_reuse, mismatch_text, restarted_text
 from ._mutation import Mutations
@@ -89,12 +89,12 @@ def open_run(
     plain = plain_form(calls)
     if plain is None:
         pickle_head(fresh, ())  # whether that can be done is to be known before the file is looked at
-    digest = fingerprint(identity, calls, plain)
+    forms = list(call_forms(calls)) if plain is None else []
+    digest = fingerprint(identity, calls, plain, forms)
     with _named(path), paused():
         run = _Run(digest, plain, calls, identity.arguments, is_stream)
-        mutations = Mutations(calls, is_plain=plain is not None)
         opened = _open(Log(path), fresh, identity, run, on_mismatch)
-        opened.mutations = mutations
+        opened.mutations = Mutations(calls, forms)
         return opened
 
 

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from conftest import Programs, note, noted
 
-from thread_chunks import Checkpoint, CheckpointRestartedWarning, Chunker, ProcessWorker, ThreadWorker, chunk
+from thread_chunks import (
+    Checkpoint,
+    CheckpointRestartedWarning,
+    Chunker,
+    ParametersChangedWarning,
+    ProcessWorker,
+    ThreadWorker,
+    chunk,
+)
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -111,8 +119,8 @@ def test_run_reads_a_generator_to_its_end_before_the_first_call(folder: Path) ->
     assert noted(log)[3:] == ["row 0", "row 1", "row 2", "call 0", "call 1", "call 2"]
 
 
-def test_run_keeps_parameters_as_they_were_when_calls_change_them(folder: Path) -> None:
-    """A call that changes its arguments in the script's own process does not change what the file belongs to."""
+def test_run_makes_calls_again_when_they_change_their_arguments(folder: Path) -> None:
+    """Whether a call or the script changed arguments cannot be told: the list is right, and the file keeps no result of them."""
 
     def f(values: list[int]) -> int:
         note(folder / "log", "ran")
@@ -120,8 +128,12 @@ def test_run_keeps_parameters_as_they_were_when_calls_change_them(folder: Path) 
         return len(values)
 
     for _ in range(2):
-        assert chunk(f, [[[1]], [[1, 2]]], chunk_size=1, worker=ThreadWorker, path=folder / "c.pkl") == [2, 3]
-    assert len(noted(folder / "log")) == 2
+        with pytest.warns(ParametersChangedWarning, match="call 0, 1 were changed"):
+            assert chunk(f, [[[1]], [[1, 2]]], chunk_size=1, worker=ThreadWorker, path=folder / "c.pkl") == [
+                2,
+                3,
+            ]
+    assert len(noted(folder / "log")) == 4
 
 
 class _Unreduced:
