@@ -193,15 +193,16 @@ def wrapped(func: Any, factor: int) -> Any:
 
 
 def made_module(x: int) -> types.ModuleType:
-    return filled(types.ModuleType("made"), x=x)
+    made: types.ModuleType = filled(types.ModuleType("made"), x=x)
+    return made
 
 
-class Node:
+class Numbered:
     __slots__ = ("number",)
 
 
 @dataclasses.dataclass(slots=True)
-class Leaf(Node):
+class Leaf(Numbered):
     mass: float
 
 
@@ -386,8 +387,8 @@ DIFFERENT: dict[str, list[Any]] = {
     "frames with attributes": [described_frame(unit="m"), described_frame(unit="s"), described_frame()],
     "frequencies": [pd.date_range("2020", periods=3, freq=freq) for freq in ("D", "B")],
     "flags": [pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False)],
-    "masked arrays": [np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0]),
-                      np.ma.array([1, 2], mask=[0, 1], fill_value=3)],
+    "masked arrays": [np.ma.array([1, 2], mask=[False, True]), np.ma.array([1, 2], mask=[True, False]),
+                      np.ma.array([1, 2], mask=[False, True], fill_value=3)],
     "random generators": [np.random.default_rng(1), np.random.default_rng(2), np.random.RandomState(1),
                           np.random.RandomState(2)],
     "rings": [ring(2), ring(3), ring(6), [ring(3), ring(3)]],

@@ -79,7 +79,7 @@ class Node(Numbered):
 
 def node(number: int) -> Node:
     made = Node()
-    made.number = number
+    made.number = number  # type: ignore[attr-defined]
     return made
 
 
