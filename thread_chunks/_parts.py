@@ -56,7 +56,7 @@ class Parts(NamedTuple):
     is_ordered: bool = True
 
 
-def register_identity(cls: type, describe: Callable[[Any], Any]) -> None:
+def register_identity(kind: type, describe: Callable[[Any], Any]) -> None:
     """Say what objects of a class are, where parameters are compared with those of a checkpoint.
 
     As `copyreg.pickle` does for pickling. By default an object is its class and what pickle would keep of it.
@@ -65,7 +65,7 @@ def register_identity(cls: type, describe: Callable[[Any], Any]) -> None:
 
     Parameters
     ----------
-    cls : type
+    kind : type
         The class; it does not count for subclasses, which may hold more.
     describe : callable
         Called with an object, returns any value: objects are taken for equal if and only if their values are. It must
@@ -92,10 +92,10 @@ def register_identity(cls: type, describe: Callable[[Any], Any]) -> None:
     >>> ran
     [0]
     """
-    if not isinstance(cls, type) or not callable(describe):
+    if not isinstance(kind, type) or not callable(describe):
         msg = "register_identity needs a class and a function of its objects, as in register_identity(Mesh, lambda m: m.cells)"
         raise TypeError(msg)
-    described[cls] = describe
+    described[kind] = describe
 
 
 def parts(value: Any) -> Parts:  # noqa: PLR0911 - one line for each kind of value
