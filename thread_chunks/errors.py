@@ -468,7 +468,7 @@ class CheckpointDamagedWarning(CheckpointWarning):
 class ParametersUnstableWarning(CheckpointWarning):
     """A new process will not recognise a parameter, so that its calls will run again after a restart.
 
-    Raised before any call runs. What is in such an object differs each time it is pickled, or it holds the place of something in
+    Given in the caller's thread, before any call runs. What is in such an object differs each time it is pickled, or it holds the place of something in
     memory. `register_identity` says what counts.
 
     Examples
@@ -538,14 +538,14 @@ class FunctionChangedWarning(CheckpointWarning):
     --------
     >>> import warnings
     >>> from thread_chunks import chunk
-    >>> def scaled(x):
-    ...     return 2 * x
-    >>> outputs = chunk(scaled, [[1]], path="scaled.pkl", progress_bar=False)
-    >>> def scaled(x):
-    ...     return 3 * x
+    >>> def version(factor):
+    ...     def scaled(x):
+    ...         return factor * x
+    ...     return scaled
+    >>> outputs = chunk(version(2), [[1]], path="scaled.pkl", progress_bar=False)
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     chunk(scaled, [[1]], path="scaled.pkl", progress_bar=False), caught[0].category.__name__
+    ...     chunk(version(3), [[1]], path="scaled.pkl", progress_bar=False), caught[0].category.__name__
     ([2], 'FunctionChangedWarning')
     """
 
