@@ -162,6 +162,8 @@ CASES: dict[str, tuple[Any, Any, str]] = {
         pd.Series([1, 2], pd.Index([0, 1], dtype="int64")), pd.Series([1, 2], pd.Index([0, 1], dtype="int32")),
         "its index was a Index of int64, now it is a Index of int32",
     ),
+    "categories": (pd.Categorical(["a"], ["a", "b"]), pd.Categorical(["a"], ["a", "c"]), "['a', 'b'] was saved, "),
+    "nullable": (pd.array([1, None], dtype="Int64"), pd.array([1, 2], dtype="Int64"), "<NA>] Length: 2, dtype: Int64 was saved, "),
     "attrs": (with_attrs(unit="m"), with_attrs(unit="s"), ", its attrs, key 'unit': 'm' was saved, 's' is asked for"),
     "ordered dicts": (
         collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1), ", the order of its keys, item 0: 'a' was saved, 'b' is",

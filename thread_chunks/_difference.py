@@ -263,7 +263,7 @@ def _labels(saved: Any, now: Any) -> Iterator[Found]:
             yield f"its {label}", one.tolist(), other.tolist()
         else:
             yield f"its {label} was {_described(one)}, now it is {_described(other)}"
-    if not hasattr(type(saved), "columns") and form(saved.name) != form(now.name):
+    if hasattr(type(saved), "name") and form(saved.name) != form(now.name):
         yield "its name", saved.name, now.name
 
 
