@@ -59,7 +59,7 @@ FLOORS = [
         "_fault",
     },
     {"_identity", "_log", "_streams", "_received", "_engine"},
-    {"_mismatch", "_mutation", "_bar"},
+    {"_mismatch", "_mutation", "_travel", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},
     {"_frame"},
     {"_checkpoint"},

@@ -12,11 +12,10 @@ from typing import Any, Self
 from . import _inside, config
 from ._checkpoint import Checkpoint
 from ._meant import meant
-from ._notices import warn
 from ._options import Options, check_function, check_runs, check_switch, checked_size, sends_parameters
 from ._parameters import Calls, read_calls, shown
 from ._policy import RestartPolicy, RunPolicy
-from ._travel import check, check_kept, is_plain
+from ._travel import check, is_plain
 from .worker import Worker
 
 
@@ -95,8 +94,6 @@ class Job:
             )
         elif not plain and name is not None:
             check(calls, "kept in a checkpoint", "leave path= out")
-        if not plain and name is not None and (warning := check_kept(calls)) is not None:
-            warn(warning)
         # A run in a call is part of another one, which has the bar.
         has_bar = config.progress_bar and not _inside.is_in_call() if progress_bar is None else progress_bar
         return cls(func, entries, calls, name, bool(has_bar), options, size, plain, stop_before)

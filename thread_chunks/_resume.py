@@ -29,6 +29,7 @@ from ._parameters import Calls, read_calls
 from ._records import RESULT, Group, Record
 from ._sections import Section, as_sections, joined, loaded, sections_of
 from ._survey import Passing, survey
+from ._travel import check_kept
 from .errors import CheckpointMismatchError, CheckpointRestartedWarning, FunctionChangedWarning
 
 
@@ -114,14 +115,21 @@ def _open(
 ) -> OpenedRun:
     try:
         if not log.size:
+            warnings = _tried(run)
             log.replace(pickle_head(fresh, (), run.plain), run.digest, about=about_run(fresh, 0))
-            return OpenedRun(fresh, log, is_fresh=True)
+            return OpenedRun(fresh, log, warnings, is_fresh=True)
         opened = _open_existing(log, fresh, run, on_mismatch)
         opened.warnings.extend(_changed_code(opened.checkpoint, identity))
     except BaseException:
         log.close()
         raise
     return opened
+
+
+def _tried(run: "_Run") -> list[Warning]:
+    """Try, before a file of these parameters is begun, whether they can be read back, and will be recognised."""
+    warning = check_kept(run.calls) if run.plain is None else None
+    return [] if warning is None else [warning]
 
 
 class _Run(NamedTuple):
@@ -217,11 +225,12 @@ def _open_mismatched(
         for index, place in pairs:
             fresh.copy_result(index, saved, place)
         is_lossless = 0 < len({place for _, place in pairs}) == saved.done and not saved.has_gaps
+    warnings = _tried(run)
     backup = _write_anew(log, fresh, run.digest, keep_old=not is_lossless)
     if backup is None:
-        return OpenedRun(fresh, log)
+        return OpenedRun(fresh, log, warnings)
     text = restarted_text(log.path, backup, reason, held, has_reused=on_mismatch == "reuse")
-    return OpenedRun(fresh, log, [CheckpointRestartedWarning(text)])
+    return OpenedRun(fresh, log, [*warnings, CheckpointRestartedWarning(text)])
 
 
 def fold(checkpoint: Checkpoint, log: Log, calls: Calls, records: Iterable[Record | Group] | None) -> None:

@@ -101,7 +101,14 @@ class Disk:
         found = getattr(os, name)
         if self.fault is None or name not in QUESTIONS or name not in self.fault.operations:
             return found
+        if name == "close":
+            return self._close
         return lambda *args, **options: self._do(name, lambda part: found(*args, **options) if part else None)
+
+    def _close(self, descriptor: int) -> None:
+        """As Linux does: the descriptor is free, also where an error is told."""
+        os.close(descriptor)
+        self._do("close", lambda part: None)
 
     def install(self) -> "Disk":
         """Stand between the log and the system from now on."""

@@ -35,6 +35,7 @@ from thread_chunks import (
     Chunker,
     FunctionChangedWarning,
     NotACheckpointError,
+    ParametersUnstableWarning,
     ProcessWorker,
     ThreadWorker,
     _format,
@@ -336,7 +337,8 @@ def test_run_unpickles_nothing_when_the_head_is_damaged(
         return trap
 
     rows = [[Trap(str(trace)), n] for n in range(2)]
-    chunk(f, rows, chunk_size=1, worker=ThreadWorker, path=path)
+    with pytest.warns(ParametersUnstableWarning):
+        chunk(f, rows, chunk_size=1, worker=ThreadWorker, path=path)
     data = path.read_bytes()
     if trace.exists():
         trace.rmdir()
