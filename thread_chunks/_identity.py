@@ -20,9 +20,10 @@ from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 from . import _wire
-from ._bytecode import body_form, captured, defaults
+from ._bytecode import captured, defaults
 from ._canonical import Form, code_form, form, tagged
 from ._parameters import Calls, names_of, shown
+from ._settings import Watched, watched
 from .messages import Call
 
 _UNSHARED = 2  # the last version of marshal that writes equal values alike, however they are shared
@@ -30,7 +31,7 @@ _VERSION = b"2"  # of the canonical form; another version is compared by value, 
 
 
 _PYTHON = sys.version_info.major, sys.version_info.minor
-_CODES = 1 << 12  # marks how the code is digested: digests of another way are not compared
+_CODES = 1 << 13  # marks how the code is digested: digests of another way are not compared
 
 
 class Part(NamedTuple):
@@ -53,11 +54,13 @@ class FunctionIdentity:
     key: Form
     """What stands beside the name: the code of a lambda, the bound arguments of a partial."""
     code: int
-    """A digest of its code and the Python version that compiled it; 0 if it has none to see."""
+    """A digest of what is watched of it and the Python version that compiled it; 0 if it has no code to see."""
     parts: tuple[Part, ...] = field(default=(), compare=False)
     """What the key consists of."""
     names: tuple[str, ...] = field(default=(), compare=False)
     """What its parameters are called, as in its signature; no part of the identity."""
+    watched: tuple[Watched, ...] = field(default=(), compare=False)
+    """Its code and what that reads: to say later what of it changed."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -79,6 +82,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
         Its name, what belongs to the name, and a digest of its code.
     """
     names = names_of(func)
+    reads = watched(func)
     bound: list[Form] = []
     parts: list[Part] = []
     while True:
@@ -107,7 +111,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
         bound.append(form(func) if code is None else code)
         parts += _lambda_parts(func)
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
-    return FunctionIdentity(name, key, _code_digest(body_form(func)), tuple(parts), names)
+    return FunctionIdentity(name, key, _code_digest(reads), tuple(parts), names, reads)
 
 
 def _part(what: str, value: Any) -> Part:
@@ -139,10 +143,11 @@ def codes_differ(one: int, other: int) -> bool:
     return bool(one and other) and one >> 48 == other >> 48 and one != other
 
 
-def _code_digest(code: Form | None) -> int:
-    if code is None:
+def _code_digest(reads: Sequence[Watched]) -> int:
+    if not reads:
         return 0
     python = _CODES | _PYTHON[0] << 8 | _PYTHON[1]
+    code = tagged(b"w", *chain.from_iterable((each.name.encode(), each.key) for each in reads))
     (digest,) = struct.unpack("<Q", hashlib.blake2b(code, digest_size=8).digest())
     return python << 48 | int(digest) & (1 << 48) - 1
 
