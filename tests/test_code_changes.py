@@ -307,11 +307,7 @@ def test_objects_that_do_harm_when_they_are_looked_at_are_not() -> None:
     """What lies behind a global name is looked at without running code of its class."""
 
     class Proxy:
-        @property
-        def __class__(self) -> type:  # type: ignore[misc]
-            raise RuntimeError
-
-        def __getattr__(self, name: str) -> Any:
+        def __getattribute__(self, name: str) -> Any:
             raise RuntimeError
 
         __hash__: Any = None

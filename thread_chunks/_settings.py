@@ -210,7 +210,7 @@ def is_plain(value: Any) -> bool:
     Returns
     -------
     bool
-        True for numbers, texts, members of enumerations, and tuples and frozensets of them.
+        True for numbers, texts, members of enumerations, and tuples and frozen sets of them.
     """
     kind = type(value)
     if kind in _SCALARS or issubclass(kind, (np.number, np.bool_, enum.Enum)):
