@@ -43,8 +43,19 @@ FLOORS = [
         "_actor",
         "_reader",
     },
-    {"_process", "_bytecode", "_difference", "_time_limit", "_format", "_sections", "_relay", "_trace"},
-    {"_settings"},
+    {
+        "_process",
+        "_bytecode",
+        "_settings",
+        "_difference",
+        "_time_limit",
+        "_format",
+        "_sections",
+        "_relay",
+        "_trace",
+    },
+    {"_callee"},
+    {"_reach"},
     {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},
@@ -239,7 +250,7 @@ def test_only_the_door_imports_the_public_call() -> None:
 
 def test_only_actors_import_pykka() -> None:
     """The rooms of plan, file and values know nothing of actors."""
-    for name in ("_plan", "_queue", "_memory", "_time_limit", "_format", "_log", "_canonical", "_bytecode", "_settings", "_identity", "_difference",
+    for name in ("_plan", "_queue", "_memory", "_time_limit", "_format", "_log", "_canonical", "_bytecode", "_settings", "_callee", "_reach", "_identity", "_difference",
                  "_mismatch", "_parameters", "_state", "_checkpoint", "_survey", "_resume", "_by_value", "_child", "_child_process",
                  "_wire", "progress", "_bar", "_pace", "_streams", "_relay", "_reader", "_failures", "_tally"):  # fmt: skip
         assert "pykka" not in others(TREES[name]), name

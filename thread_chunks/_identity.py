@@ -23,7 +23,8 @@ from . import _wire
 from ._bytecode import captured, defaults
 from ._canonical import Form, code_form, form, tagged
 from ._parameters import Calls, names_of, shown
-from ._settings import Watched, watched
+from ._reach import watched
+from ._settings import Watched
 from .messages import Call
 
 _UNSHARED = 2  # the last version of marshal that writes equal values alike, however they are shared
