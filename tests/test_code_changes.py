@@ -353,16 +353,24 @@ def test_function_that_wraps_itself_is_read_once() -> None:
     assert [each.name for each in identify(f).watched] == ["", "Model", "T", "g()"]
 
 
-def test_objects_that_do_harm_when_they_are_looked_at_are_not() -> None:
-    """What lies behind a global name is looked at without running code of its class."""
+HARM: dict[str, str] = {
+    "attributes": "class A:\n    def __getattribute__(self, name):\n        raise RuntimeError\n    __hash__ = None\nP = A()\n",
+    "attributes of the class": "class M(type):\n    def __getattribute__(self, name):\n        raise RuntimeError\nclass P(metaclass=M):\n    pass\n",
+    "items": "class A(tuple):\n    def __iter__(self):\n        raise RuntimeError\nP = A()\n",
+    "a module without a name": "import types\nP = types.ModuleType('P')\ndel P.__name__\n",
+    "a deep tuple": "P = ()\nfor n in range(100_000):\n    P = (P,)\n",
+    "a deep list": "P = []\nfor n in range(100_000):\n    P = [P]\n",
+    "a list of itself": "P = []\nP += [P, (P,), {1: P}] * 2\n",
+    "a long list": "P = [object] * 100_000\n",
+    "a mock": "import unittest.mock\nP = unittest.mock.call\n",
+}  # fmt: skip
 
-    class Proxy:
-        def __getattribute__(self, name: str) -> Any:
-            raise RuntimeError
 
-        __hash__: Any = None
-
-    assert [each.name for each in identify(scripted("def f(x):\n    return P\n", P=Proxy())).watched] == [""]
+@pytest.mark.parametrize("name", HARM)
+def test_object_that_fails_when_it_is_looked_at_hides_nothing_else(name: str) -> None:
+    """Whatever lies behind a global name, the function is still known by its code, and by the rest that it reads."""
+    watched = identify(scripted(f"{HARM[name]}K = 1\ndef f(x):\n    return P, K\n")).watched
+    assert {"", "K"} <= {each.name for each in watched}
 
 
 def test_one_name_of_very_many_is_looked_up_alone() -> None:

@@ -30,13 +30,16 @@ class Callee:
         self.homes: dict[int, dict[str, Any]] = {}
         """The modules whose names are followed: that of the function, and not those of its decorators."""
         self._seen: dict[int, Any] = {}
-        self._take(func)
+        left = [func]
+        while left:
+            left += self._take(left.pop())
         if not self.homes:
             self.homes = {id(each.__globals__): each.__globals__ for each in self.functions}
 
-    def _take(self, func: Any) -> None:
+    def _take(self, func: Any) -> list[Any]:
+        """Take one of them; return what it hands its calls on to."""
         if id(func) in self._seen:
-            return
+            return []
         self._seen[id(func)] = func
         within = list(inner(func))
         if type(func) is types.FunctionType:
@@ -54,8 +57,7 @@ class Callee:
             self.classes.append(type(func))
             call = _method(type(func), "__call__")
             self.functions += [call] if is_written(call) else []
-        for each in within:
-            self._take(each)
+        return within
 
 
 def _method(kind: type, name: str) -> Any:

@@ -5,6 +5,7 @@ plain values, and code of the function's own module. Names are followed from the
 through everything that it calls there. This room knows functions and nothing of files.
 """
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -20,7 +21,7 @@ from ._bytecode import captured, defaults, function_form, names
 from ._callee import Callee, inner, is_written
 from ._canonical import Form, tagged
 from ._parameters import shown
-from ._settings import Watched, is_plain, value_form
+from ._settings import DEEPEST, Watched, is_plain, value_form
 
 _NAMED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, np.ufunc)
 _OF_MODULES = {"__name__", "__file__", "__doc__", "__package__", "__spec__", "__loader__", "__builtins__"}
@@ -104,7 +105,11 @@ class _Reading:
                 self._take(name, func.__globals__[name])
 
     def _take(self, name: str, value: Any) -> None:
-        """Take what stands behind a name, if it can be watched."""
+        """Take what stands behind a name, if it can be watched: classes of a script may fail when they are asked."""
+        with contextlib.suppress(Exception):
+            self._take_any(name, value)
+
+    def _take_any(self, name: str, value: Any) -> None:
         if is_plain(value):
             self._found.setdefault(name, {})[value_form(value)] = shown(value)
             self._take_class(type(value))
@@ -137,18 +142,21 @@ class _Reading:
             for each in value:
                 self._take(name, each)
         elif kind in _TABLES:
-            if len(value) <= _MOST_ITEMS:
-                self._take_table(name, list(value.values() if kind is dict else value))
+            self._take_table(name, value)
         else:
             self._take_object(name, value)
 
-    def _take_table(self, name: str, values: Sequence[Any]) -> None:
+    def _take_table(self, name: str, table: Any, level: int = 0) -> None:
         """Take the functions and classes of a table; its values are none, as calls may change them."""
-        for each in values:
-            if type(each) in {tuple, frozenset}:
-                self._take_table(name, tuple(each))
-            elif not is_plain(each) and (name, id(each)) not in self._met:
-                self._met[name, id(each)] = each
+        if level > DEEPEST or len(table) > _MOST_ITEMS:
+            return
+        for each in list(table.values() if type(table) is dict else table):
+            if (name, id(each)) in self._met:
+                continue
+            self._met[name, id(each)] = each
+            if type(each) in _TABLES or type(each) in {tuple, frozenset}:
+                self._take_table(name, each, level + 1)
+            elif not is_plain(each):
                 self._take_what_is_called(name, each)
 
     def _take_function(self, name: str, func: types.FunctionType) -> None:

@@ -6,7 +6,10 @@ room knows values and nothing of the code that reads them.
 
 import datetime as dt
 import enum
+import io
+import operator
 import pathlib
+import pickle
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -14,12 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import _wire
 from ._canonical import Form, form, tagged
 
 _SCALARS = {bool, int, float, complex, str, bytes, type(None), type(...)}
 _DATES = {dt.date, dt.time, dt.datetime, dt.timedelta}
 _PATHS = {pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath}
 _WHOLE_TEXTS = {Decimal, Fraction, range, *_DATES, *_PATHS}  # their repr says all
+DEEPEST = 10  # what is nested more deeply is no setting, and no table of functions
 _MOST_NAMED = 3  # in a warning; more would hide how many results it concerns
 
 
@@ -105,12 +110,39 @@ def is_plain(value: Any) -> bool:
     bool
         True for numbers, texts, dates, members of enumerations, and tuples, frozen sets and frozen dataclasses of them.
     """
+    return _is_plain(value, 0)
+
+
+def _is_plain(value: Any, level: int) -> bool:
     kind = type(value)
-    if kind in _SCALARS or kind in _WHOLE_TEXTS or issubclass(kind, (np.number, np.bool_, enum.Enum)):
+    if kind in _SCALARS or kind in _WHOLE_TEXTS:
         return True
+    if issubclass(kind, (np.generic, enum.Enum)):
+        return not issubclass(kind, np.void)
+    if level == DEEPEST:
+        return False
     if _is_frozen(kind):
-        return all(is_plain(getattr(value, each, None)) for each in kind.__dataclass_fields__)
-    return issubclass(kind, (tuple, frozenset)) and all(map(is_plain, value))
+        return all(_is_plain(_attribute(value, each), level + 1) for each in kind.__dataclass_fields__)
+    if not issubclass(kind, (tuple, frozenset)):
+        return False
+    return set(map(type, value)) <= _SCALARS or all(_is_plain(each, level + 1) for each in value)
+
+
+def _pickled(value: Any) -> bytes:
+    """Write scalars at the speed of C: without its memo, pickle is canonical for them."""
+    out = io.BytesIO()
+    pickler = pickle.Pickler(out, 5)
+    pickler.fast = True
+    pickler.dump(value)
+    return out.getvalue()
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """Return an attribute; what is not there is as good as what is not plain."""
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return value.__class__
 
 
 def _is_frozen(kind: Any) -> bool:
@@ -133,6 +165,8 @@ def value_form(value: Any) -> Form:
     kind = type(value)
     if kind in _WHOLE_TEXTS:
         return tagged(b"x", kind.__name__.encode(), repr(value).encode("utf-8", "surrogatepass"))
+    if kind is tuple and set(map(type, value)) <= _wire.PLAIN and all(map(operator.eq, value, value)):
+        return tagged(b"q", _pickled(value))
     if kind is tuple:
         return tagged(b"t", *map(value_form, value))
     if kind is frozenset:
