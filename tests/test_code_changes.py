@@ -277,6 +277,9 @@ SAME: dict[str, tuple[str, str, str]] = {
     ),
     "a constant of a class that is not read": (f"{METHOD}def f(x):\n    return Model().fit(x)\n", "rate = 1", "rate = 2"),
     "where it lies": ("def f(x):\n    return __name__\n", "def f", "__name__ = 'c'\ndef f"),
+    "how an object is pickled": (
+        f"{METHOD}    def __getstate__(self):\n        return 1\ndef f(x):\n    return Model().fit(x)\n", "return 1", "return 2",
+    ),
     "the place and the docstring of a class inside": (
         "def f(x):\n    class A:\n        def g(self):\n            self.a = self.b = x\n            return 1\n    return A().g()\n",
         "    class A:\n", '    # here\n    class A:\n        """What A is."""\n',

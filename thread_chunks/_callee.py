@@ -1,6 +1,6 @@
 """What a callable consists of: the functions that run when it is called, and the modules that they are of.
 
-One rule: nothing of it is run, only looked at. This room knows callables and nothing of
+One rule: nothing of it is run, only looked at. This room knows what can be called, and nothing of
 what their code reads.
 """
 

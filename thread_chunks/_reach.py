@@ -25,7 +25,15 @@ from ._settings import DEEPEST, Watched, is_plain, value_form
 
 _NAMED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, np.ufunc)
 _OF_MODULES = {"__name__", "__file__", "__doc__", "__package__", "__spec__", "__loader__", "__builtins__"}
-_ANNOTATIONS = {"__annotate__", "__annotate_func__"}  # functions since Python 3.14
+_PICKLING = {
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "__setstate__",
+    "__getnewargs__",
+    "__getnewargs_ex__",
+}
+_NOT_CALLED = _PICKLING | {"__annotate__", "__annotate_func__"}  # these are functions since Python 3.14
 _TABLES = {list, set, dict}
 _MOST_ITEMS = 10_000  # of a table of functions; a longer one is data
 
@@ -201,7 +209,7 @@ class _Reading:
             is_special = name[:2] == name[-2:] == "__"
             if (0, name) not in self.ignored and (is_special or name in self._attributes):
                 for each in _accessors(value):
-                    if not is_special or (name not in _ANNOTATIONS and self._is_ours(each)):
+                    if not is_special or (name not in _NOT_CALLED and self._is_ours(each)):
                         self._take(f"{kind.__qualname__}.{name}", each)
 
     def _is_ours(self, func: Any) -> bool:
