@@ -68,7 +68,7 @@ class _Reading:
         """Names that the code writes: their values are no settings."""
         self.written: set[tuple[int, str]] = set()
         self._homes = own.homes
-        self._names = {each.get("__name__") for each in own.homes.values()}
+        self._names = {each.get("__name__"): each for each in own.homes.values()}
         self._own = own.functions
         self._classes: dict[int, type] = {}
         self._attributes: set[str] = set()
@@ -103,14 +103,20 @@ class _Reading:
 
     def _follow(self, func: types.FunctionType) -> None:
         """Take what the code of a function names."""
-        if id(func.__globals__) not in self._homes:
+        home = self._home(func)
+        if home is None:
             return
         read, written, attributes, changed = names(func.__code__)
-        self.written |= {(id(func.__globals__), name) for name in written} | {(0, name) for name in changed}
+        self.written |= {(id(home), name) for name in written} | {(0, name) for name in changed}
         self._attributes |= attributes
         for name in read - _OF_MODULES:
-            if name in func.__globals__ and (id(func.__globals__), name) not in self.ignored:
-                self._take(name, func.__globals__[name])
+            if name in home and (id(home), name) not in self.ignored:
+                self._take(name, home[name])
+
+    def _home(self, func: types.FunctionType) -> dict[str, Any] | None:
+        """Find the module of a function, if it is followed: one that travelled has a copy of its globals."""
+        names = func.__globals__
+        return names if id(names) in self._homes else self._names.get(names.get("__name__"))
 
     def _take(self, name: str, value: Any) -> None:
         """Take what stands behind a name, if it can be watched: classes of a script may fail when they are asked."""
@@ -172,7 +178,7 @@ class _Reading:
             return
         for each in inner(func):
             self._take(name, each)
-        if id(func.__globals__) not in self._homes or any(func is each for each in self._own):
+        if self._home(func) is None or any(func is each for each in self._own):
             return
         values = {key: value for key, value in (defaults(func) | captured(func)).items() if is_plain(value)}
         self._found.setdefault(f"{name}()", {})[function_form(func, values)] = ""
@@ -232,7 +238,7 @@ class _Reading:
         }
 
     def _is_followed(self, value: Any) -> bool:
-        return type(value) is types.FunctionType and id(value.__globals__) in self._homes
+        return type(value) is types.FunctionType and self._home(value) is not None
 
 
 def _field_defaults(members: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
