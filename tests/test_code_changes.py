@@ -32,13 +32,10 @@ exec(  # noqa: S102 - our own source
 
 def scripted(source: str, **values: Any) -> Any:
     """Run a script, and return its ``f``."""
-    names: dict[str, Any] = {
-        "__name__": "script",
-        "functools": functools,
-        "np": np,
-        "others": OTHERS,
-        **values,
-    }
+    module = types.ModuleType("script")
+    sys.modules["script"] = module  # where it is looked up
+    names = vars(module)
+    names.update(functools=functools, np=np, others=OTHERS, **values)
     exec(compile(source, "script.py", "exec"), names)  # noqa: S102 - our own source
     return names["f"]
 
