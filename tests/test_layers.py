@@ -49,6 +49,7 @@ FLOORS = [
     {
         "_process",
         "_bytecode",
+        "_settings",
         "_difference",
         "_memory",
         "_time_limit",
@@ -58,6 +59,8 @@ FLOORS = [
         "_trace",
         "_fault",
     },
+    {"_callee"},
+    {"_reach"},
     {"_identity", "_log", "_streams", "_received", "_engine"},
     {"_mismatch", "_mutation", "_travel", "_bar"},
     {"_state", "_glance", "_outfile", "progress"},
@@ -263,7 +266,7 @@ def test_only_the_door_imports_the_public_call() -> None:
 
 def test_only_actors_import_pykka() -> None:
     """The rooms of plan, file and values know nothing of actors."""
-    for name in ("_plan", "_queue", "_memory", "_time_limit", "_format", "_log", "_canonical", "_bytecode", "_identity", "_difference",
+    for name in ("_plan", "_queue", "_memory", "_time_limit", "_format", "_log", "_canonical", "_bytecode", "_settings", "_callee", "_reach", "_identity", "_difference",
                  "_mismatch", "_parameters", "_state", "_checkpoint", "_survey", "_resume", "_by_value", "_child", "_child_process",
                  "_wire", "progress", "_bar", "_pace", "_streams", "_relay", "_reader", "_failures", "_tally"):  # fmt: skip
         assert "pykka" not in others(TREES[name]), name

@@ -18,11 +18,13 @@ from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 from . import _names, _wire
-from ._bytecode import body_form, captured, defaults
+from ._bytecode import captured, defaults
 from ._canonical import Form, Walk, code_form, form, tagged
 from ._parameters import Calls, names_of, shown
-from ._parts import UNPICKLABLE, attributes, is_plain, plain_bytes
+from ._parts import UNPICKLABLE, attributes, is_compiled, is_plain, plain_bytes
 from ._parts import parts as parts_of
+from ._reach import watched
+from ._settings import Watched
 from .messages import Call
 
 _UNSHARED = 2  # the last version of marshal that writes equal values alike, however they are shared
@@ -32,7 +34,7 @@ _VERSION = b"3"  # of the canonical form; another version is compared by value, 
 
 
 _PYTHON = sys.version_info.major, sys.version_info.minor
-_CODES = 1 << 12  # marks how the code is digested: digests of another way are not compared
+_CODES = 1 << 13  # marks how the code is digested: digests of another way are not compared
 
 
 class Part(NamedTuple):
@@ -55,11 +57,13 @@ class FunctionIdentity:
     key: Form
     """What stands beside the name: the code of a lambda, the bound arguments of a partial."""
     code: int
-    """A digest of its code and the Python version that compiled it; 0 if it has none to see."""
+    """A digest of what is watched of it and the Python version that compiled it; 0 if it has no code to see."""
     parts: tuple[Part, ...] = field(default=(), compare=False)
     """What the key consists of."""
     names: tuple[str, ...] = field(default=(), compare=False)
     """What its parameters are called, as in its signature; no part of the identity."""
+    watched: tuple[Watched, ...] = field(default=(), compare=False)
+    """Its code and what that reads: to say later what of it changed."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -81,6 +85,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
         Its name, what belongs to the name, and a digest of its code.
     """
     names = names_of(func)
+    reads = watched(func)
     bound: list[Form] = []
     parts: list[Part] = []
     while (inner := _inside_of(func, bound, parts)) is not None:
@@ -92,7 +97,7 @@ def identify(func: Callable[..., Any]) -> FunctionIdentity:
         bound.append(_object_form(func) if code is None else code)
         parts += _lambda_parts(func) if code is not None else [_part("the object", func)]
     key = hashlib.blake2b(b"".join(bound), digest_size=16).digest() if bound else b""
-    return FunctionIdentity(name, key, _code_digest(body_form(_called(func))), tuple(parts), names)
+    return FunctionIdentity(name, key, _code_digest(reads), tuple(parts), names, reads)
 
 
 def _inside_of(func: Any, bound: list[Form], parts: list[Part]) -> Any:
@@ -107,9 +112,11 @@ def _inside_of(func: Any, bound: list[Form], parts: list[Part]) -> Any:
         bound.append(form(owner))
         parts.append(_part("the object", owner))
         return func.__func__ if kind is types.MethodType else None
-    if kind is staticmethod or kind is _CACHED:
+    if kind is staticmethod or (kind is _CACHED and _names.found(func) is None):
         return func.__wrapped__
-    return getattr(func, "py_func", None) if kind.__module__.partition(".")[0] == "numba" else None
+    if is_compiled(kind) and _names.found(func) is None:
+        return func.py_func
+    return None
 
 
 def _object_form(func: Any) -> Form:
@@ -132,18 +139,11 @@ def _stands_for_itself(func: Any) -> bool:
     """
     if type(func) is types.BuiltinFunctionType:
         return _names.found(func) is not None or func.__self__ is not None
+    if type(func) is _CACHED or is_compiled(type(func)):
+        return True  # it is found: else what is inside of it is looked at
     if type(func) is types.FunctionType and func.__name__ != "<lambda>":
         return _names.found(func) is not None or "<locals>" in func.__qualname__
     return isinstance(func, type) and _names.found(func) is not None
-
-
-def _called(func: Any) -> Any:
-    """Return what is executed when something is called."""
-    return (
-        func
-        if isinstance(func, (types.FunctionType, type)) or hasattr(func, "__wrapped__")
-        else type(func).__call__
-    )
 
 
 def _part(what: str, value: Any) -> Part:
@@ -175,10 +175,11 @@ def codes_differ(one: int, other: int) -> bool:
     return bool(one and other) and one >> 48 == other >> 48 and one != other
 
 
-def _code_digest(code: Form | None) -> int:
-    if code is None:
+def _code_digest(reads: tuple[Watched, ...]) -> int:
+    if not reads:
         return 0
     python = _CODES | _PYTHON[0] << 8 | _PYTHON[1]
+    code = tagged(b"w", *chain.from_iterable((each.name.encode(), each.key) for each in reads))
     (digest,) = struct.unpack("<Q", hashlib.blake2b(code, digest_size=8).digest())
     return python << 48 | int(digest) & (1 << 48) - 1
 

@@ -174,9 +174,16 @@ def _theirs(value: Any) -> Parts | None:
         return Parts(b"p", list(_frame(value)))
     if _is_theirs(kind, "torch", "Tensor"):
         return Parts(b"T", list(_tensor(value)))
-    if _is_theirs(kind, "numba", "Dispatcher"):
+    if is_compiled(kind) and (name := _names.found(value)) is not None:
+        return Parts(b"N", [name])
+    if is_compiled(kind):
         return Parts(b"J", [kind, value.py_func, vars(value).get("targetoptions")])
     return None
+
+
+def is_compiled(kind: type) -> bool:
+    """Tell whether objects of a class are functions that numba compiled; what pickle writes of them is new each time."""
+    return _is_theirs(kind, "numba", "Dispatcher")
 
 
 def _is_theirs(kind: type, library: str, *names: str) -> bool:

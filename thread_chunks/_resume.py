@@ -289,6 +289,7 @@ def _fresh(path: str | None, identity: FunctionIdentity, parameters: list[Any]) 
     )
     checkpoint._key = identity.key  # noqa: SLF001
     checkpoint._parts = tuple((part.what, part.key, part.text) for part in identity.parts)  # noqa: SLF001
+    checkpoint._begun = identity.code, tuple((*each,) for each in identity.watched)  # noqa: SLF001
     checkpoint._names = list(identity.names)  # noqa: SLF001
     return checkpoint
 
@@ -322,9 +323,11 @@ def stored(path: str, completed: Sequence[bool]) -> Iterator[tuple[int, Any]]:
 
 
 def _changed_code(checkpoint: Checkpoint, identity: FunctionIdentity) -> Iterable[Warning]:
-    older = checkpoint.count_older(identity.code)
+    older, what = checkpoint.count_older(identity)
     if older:
+        changed = f"the code of {identity.name!r}" if what.is_own else f"what {identity.name!r} uses"
+        named = f" ({what.text})" if what.text else ""
         yield FunctionChangedWarning(
-            f"the code of {identity.name!r} changed: {older} of {checkpoint.done} results in "
-            f"{checkpoint.path} stem from older code and are kept. Delete the file to compute them again."
+            f"{changed} changed{named}: {older} of {checkpoint.done} results in {checkpoint.path} stem from "
+            f"{'older code' if what.is_own else 'before that'} and are kept. Delete the file to compute them again."
         )

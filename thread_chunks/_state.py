@@ -24,6 +24,7 @@ from ._mismatch import explain_calls, explain_function
 from ._parameters import read_calls
 from ._records import DEATH, RESULT, Group, Record
 from ._sections import Section, as_sections, joined, load_result, rows
+from ._settings import Changes, Watched, changed_values, changes
 from ._trace import Traces, stretch
 from .errors import CheckpointDamagedWarning
 
@@ -43,6 +44,7 @@ class RunState:
     done: int
     failures: dict[int, str]
     _parts: tuple[tuple[str, bytes, str], ...] = ()  # of the key; older files do not have it
+    _begun: tuple[int, tuple[tuple[str, bytes, str], ...]] = (0, ())  # the first code; nor this
 
     def __init__(
         self,
@@ -432,6 +434,8 @@ class RunState:
         if self._key is None:
             self._key = saved._key
         self._names = self._names or saved._names
+        if saved._begun[1]:
+            self._begun = saved._begun
 
     @property
     def missing(self) -> Sequence[int]:
@@ -464,18 +468,26 @@ class RunState:
                 self.output[index] = None
                 yield index, output.pop()
 
-    def count_older(self, code: int) -> int:
-        """Count the results that stem from other code of the function.
+    def count_older(self, function: FunctionIdentity) -> tuple[int, Changes]:
+        """Count the results that stem from other code of the function, or from other values that it read.
 
         Parameters
         ----------
-        code
-            The digest of its code now.
+        function
+            The function now.
 
         Returns
         -------
-        int
-            How many of the completed calls.
+        int, Changes
+            How many of the completed calls, and what changed since the file was begun.
         """
+        first, saved = self._begun[0], [Watched(*each) for each in self._begun[1]]
+        is_seen = codes_differ(first, function.code)
+        found = (changes if is_seen else changed_values)(saved, function.watched)
         counts = Counter(itertools.compress(self._codes, self.completed))
-        return sum(count for each, count in counts.items() if codes_differ(each, code))
+        older = {
+            code: count
+            for code, count in counts.items()
+            if codes_differ(code, function.code) or (code == first and found)
+        }
+        return sum(older.values()), found if first in older and found else Changes()

@@ -530,9 +530,9 @@ class CheckpointUntrustedWarning(CheckpointWarning):
 
 
 class FunctionChangedWarning(CheckpointWarning):
-    """Saved results stem from an earlier version of the function's code.
+    """Saved results stem from an earlier version of the function's code, or of what it reads in its module.
 
-    They are kept; delete the file to compute them again. Given in the caller's thread, before any call runs.
+    The text names the settings and helpers that changed. The results are kept; delete the file to compute them again. Given in the caller's thread, before any call runs.
 
     Examples
     --------
