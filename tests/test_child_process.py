@@ -1322,3 +1322,21 @@ def test_interpreter_is_the_one_that_there_is(
             chunk(print, [[1]], progress_bar=False)
         assert "ThreadWorker" in str(raised.value)
         assert chunk(abs, [[-1]], worker=ThreadWorker, progress_bar=False) == [1]
+
+
+def test_package_runs_where_python_was_built_without_ctypes(programs: Programs) -> None:
+    """Only the wish to be killed with the parent needs it: the end of the socket says the same."""
+    programs.write("raise ImportError('built without it')", "_ctypes.py")
+    script = """
+        import sys
+        from thread_chunks import ThreadWorker, chunk
+        def f(x):
+            try:
+                import _ctypes
+            except ImportError:
+                return -x
+        for options in ({}, {"worker": ThreadWorker}):
+            assert chunk(f, [[1], [2]], path="c.pkl", progress_bar=False, **options) == [-1, -2]
+    """
+    paths = [str(programs.folder), os.environ.get("PYTHONPATH", "")]
+    programs.run(script, env={"PYTHONPATH": os.pathsep.join(filter(None, paths))})

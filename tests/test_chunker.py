@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from thread_chunks import (
     chunk,
     config,
 )
+from thread_chunks._pool import Pool
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -424,6 +426,41 @@ def test_chunker_refuses_a_second_call_when_one_is_going_on() -> None:
         seen.extend(results)
         assert sorted(seen) == [(n, 2 * n) for n in range(100)]
         assert chunker([[1]]) == [2]
+
+
+def test_chunker_refuses_one_of_two_threads_that_call_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one gets the workers, however close the other one is, which learns so by the usual error."""
+    both, is_refused = threading.Barrier(2), threading.Event()
+    check = Pool.check_free
+    outputs: list[Any] = []
+    refused: list[str] = []
+
+    def check_together(self: Pool, occupied: tuple[object, ...]) -> None:
+        check(self, occupied)
+        both.wait(10)
+
+    def wait(x: int) -> int:
+        assert is_refused.wait(10)
+        return x
+
+    def call() -> None:
+        try:
+            outputs.append(chunker([[1], [2]]))
+        except RuntimeError as error:
+            refused.append(str(error))
+            is_refused.set()
+
+    monkeypatch.setattr(Pool, "check_free", check_together)
+    with Chunker(wait, chunk_size=2, worker=ThreadWorker) as chunker:
+        threads = [threading.Thread(target=call) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        monkeypatch.undo()
+        assert chunker([[3]], progress_bar=False) == [3]
+    assert outputs == [[1, 2]]
+    assert refused == ["these workers are in the middle of another run: wait for it, or close its iterator"]
 
 
 def test_chunker_refuses_a_path_when_another_run_holds_it(tmp_path: Path) -> None:

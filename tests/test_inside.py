@@ -670,6 +670,118 @@ def test_chunk_works_in_an_exit_handler(programs: Programs) -> None:
     assert program.stdout == "[1, 2]\n" or (program.stdout == "True\n" and sys.version_info[:2] == (3, 12))
 
 
+SHUTDOWN = {
+    "chunk": "partial(chunk, abs, [[-1]], worker=kind, progress_bar=False)",
+    "Chunker": "partial(Chunker, abs, chunk_size=1, worker=kind)",
+    "call of a Chunker": "partial(made, [[-1]])",
+    "stream that goes on": "partial(list, stream)",
+    "stream that begins": "partial(list, made.as_completed([[-1]]))",
+    "actors": "partial(chunk, None, [[-1]], actors, progress_bar=False)",
+}
+
+
+@pytest.mark.parametrize("kind", ["ThreadWorker", "ProcessWorker"])
+def test_chunk_is_refused_while_the_interpreter_shuts_down(kind: str, programs: Programs) -> None:
+    """No thread runs any more when ``__del__`` is called last: an error says so, in place of a wait without end."""
+    script = f"""
+        import sys
+        from functools import partial
+        from thread_chunks import Chunker, ProcessWorker, ThreadWorker, chunk
+        kind = {kind}
+        made, going = (Chunker(abs, chunk_size=1, worker=kind, progress_bar=False) for _ in range(2))
+        made([[-1]])
+        stream = going.as_completed([[-1], [-2], [-3]])
+        next(stream)
+        sys.kept = stream  # else it would be closed first
+        actors = [kind.start(abs)]
+
+        class Late:
+            def __init__(self, todo):
+                self.todo = todo
+
+            def __del__(self, print=print):
+                for name, do in self.todo.items():
+                    try:
+                        print(name, do())
+                    except RuntimeError as error:
+                        print(name, type(error).__name__, "interpreter shutdown" in str(error))
+
+        keep = Late({{{", ".join(f"{name!r}: {do}" for name, do in SHUTDOWN.items())}}})
+    """
+    program = programs.run(script)
+    assert program.stdout.splitlines() == [f"{name} RunStoppedError True" for name in SHUTDOWN]
+
+
+COPIES: dict[str, tuple[str, str]] = {
+    "returns": ("pass", "RunStoppedError"),
+    "exits": ("raise SystemExit(5)", "SystemExit"),
+    "raises": ("raise ValueError", "ValueError"),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_copy_of_the_script_that_was_forked_in_a_run_does_not_go_on_with_it(
+    is_stream: bool, name: str, programs: Programs
+) -> None:
+    """The run is the parent's, whatever becomes of the copy: that is told so, and is handed no result."""
+    does, error = COPIES[name]
+    script = f"""
+        import os
+        from thread_chunks import Chunker, chunk
+        me, seen, copies = os.getpid(), [], []
+        def note(index, output):
+            assert os.getpid() == me, "a result in the copy"
+            seen.append(index)
+            if len(seen) == 2:
+                copies.append(os.fork())
+                if not copies[0]:
+                    {does}
+        def f(x):
+            return x
+        try:
+            with Chunker(f, chunk_size=2, progress_bar=False) as chunker:
+                if {is_stream}:
+                    for index, output in chunker.as_completed([[n] for n in range(9)]):
+                        note(index, output)
+                else:
+                    outputs = chunk(f, [[n] for n in range(9)], chunk_size=2, progress_bar=False, on_result=note)
+                    assert outputs == list(range(9))
+        except BaseException as error:
+            print(os.getpid() != me, type(error).__name__, flush=True)
+            os._exit(7)
+        assert sorted(seen) == list(range(9)), seen
+        assert os.waitstatus_to_exitcode(os.waitpid(copies[0], 0)[1]) == 7
+        print("parent")
+    """
+    program = programs.run(script, flags=("-W", "ignore"))
+    assert program.stdout.splitlines() == [f"True {error}", "parent"]
+
+
+@pytest.mark.parametrize("worker", ["ThreadWorker", "ExecutorWorker.on(ThreadPoolExecutor(2))", "Override"])
+def test_copy_that_a_call_forked_ends_with_the_call(worker: str, programs: Programs) -> None:
+    """A copy that comes out of the function runs nothing more: no other call, no exit handler, and no waiting thread."""
+    script = f"""
+        import atexit, os, sys
+        from concurrent.futures import ThreadPoolExecutor
+        from thread_chunks import ExecutorWorker, ThreadWorker, chunk
+        class Override(ThreadWorker):
+            def execute(self, func, /, *args, **kwargs):
+                return super().execute(func, *args, **kwargs)
+        atexit.register(print, "end", flush=True)
+        def f(x):
+            copy = os.fork()
+            if copy:
+                return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+            if x:
+                raise ValueError("in the copy")
+        print(chunk(f, [[0], [1]], worker={worker}, chunk_size=2, progress_bar=False), flush=True)
+    """
+    program = programs.run(script, flags=("-W", "ignore"))
+    assert program.stdout == "[0, 1]\nend\n"
+    assert "ValueError: in the copy" in program.stderr
+
+
 def test_actors_that_others_stop_end_a_run_in_an_actor() -> None:
     """Somebody's stop_all() while an actor waits for a run: the actor is told, and does not hang."""
     actor = Asked.start()

@@ -484,6 +484,31 @@ def test_run_resumes_with_results_of_the_scripts_own_classes(programs: Programs)
     assert len(noted(programs.folder / "execution.log")) == 9
 
 
+@pytest.mark.parametrize("module", ["cProfile", "trace", "pdb"])
+def test_run_under_a_profiler_resumes_with_results_of_the_scripts_own_classes(
+    module: str, programs: Programs
+) -> None:
+    """A profiler that is ``__main__`` itself does not hide the script's own classes."""
+    options = {"cProfile": ("-o", "profile"), "trace": ("--count", "-C", "counts"), "pdb": ("-c", "continue")}
+    program = programs.write("""
+        from thread_chunks import chunk
+
+        class Point:
+            def __init__(self, x):
+                self.x = x
+
+        def f(x):
+            return Point(x)
+
+        outputs = chunk(f, [[1], [2]], path="c.pkl", progress_bar=False)
+        print("own:", *(type(each) is Point for each in outputs))
+    """)
+    for _ in range(2):
+        done = programs.run(None, *options[module], program, flags=("-m", module))
+        assert "own: True True\n" in done.stdout
+    assert Checkpoint.load(programs.folder / "c.pkl").done == 2
+
+
 def test_run_resumes_in_a_new_process_when_a_frame_is_among_the_parameters(programs: Programs) -> None:
     """Data frames of equal contents match, however they were made."""
     program = """

@@ -3,6 +3,7 @@
 import os
 import resource
 import threading
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from conftest import wait_until
 from thread_chunks import (
     Checkpoint,
     CheckpointFailedWarning,
+    Chunker,
     RunStoppedError,
     ThreadWorker,
     _notices,
@@ -134,3 +136,51 @@ def test_run_saves_everything_when_space_returns(tmp_path: Path, monkeypatch: py
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert Checkpoint.load(path).completed == [True] * 12
     assert sorted(saved) == list(range(12))
+
+
+@pytest.mark.parametrize("name", ["thread_chunks_study", "thread_chunksy.sub", "__main__"])
+def test_warnings_point_at_the_users_line_whatever_the_module_is_called(name: str, tmp_path: Path) -> None:
+    """A module whose name only begins as ours does is the user's own."""
+    module = types.ModuleType(name)
+    source = "def run(chunk, f, path, **options):\n    return chunk(f, [[1]], path=path, **options)\n"
+    exec(compile(source, "study.py", "exec"), module.__dict__)  # noqa: S102 - our own source
+    for func in (lambda x: x, lambda x: -x):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            module.run(chunk, func, tmp_path / "c.pkl", worker=ThreadWorker, progress_bar=False)
+    assert [(each.filename, each.lineno) for each in caught] == [("study.py", 2)]
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_stop_iteration_of_a_callback_reaches_the_caller_as_it_is(is_saved: bool, tmp_path: Path) -> None:
+    """Generators inside of the run do not make something else of it; results are safe, and the next run goes on."""
+    path = tmp_path / "c.pkl" if is_saved else None
+    error, cause = StopIteration("enough"), KeyError("why")
+    seen = []
+
+    def stop(index: int, _: object) -> None:
+        seen.append(index)
+        if len(seen) == 3:
+            raise error from cause
+
+    options: dict[str, Any] = {"worker": ThreadWorker, "chunk_size": 1, "path": path, "progress_bar": False}
+    with pytest.raises(StopIteration) as caught:
+        chunk(abs, [[-n] for n in range(9)], on_result=stop, **options)
+    assert caught.value is error
+    assert error.__cause__ is cause
+    if path is not None:
+        assert "results are safe in" in "".join(error.__notes__)
+        assert Checkpoint.load(path).done >= 3
+    assert chunk(abs, [[-n] for n in range(9)], **options) == list(range(9))
+
+
+def test_stop_iteration_of_a_callback_in_a_stream_is_the_cause_of_a_runtime_error() -> None:
+    """As of any generator: a loop would take it for its end, and miss results in silence."""
+
+    def stop(index: int, _: object) -> None:
+        raise StopIteration(index)
+
+    with Chunker(abs, chunk_size=1, worker=ThreadWorker, progress_bar=False, on_result=stop) as chunker:
+        with pytest.raises(RuntimeError) as caught:
+            list(chunker.as_completed([[-1], [-2]]))
+        assert isinstance(caught.value.__cause__, StopIteration)

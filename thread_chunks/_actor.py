@@ -6,6 +6,7 @@ cut in half, such as starting an actor and noting that it was started, is done i
 one waits where it can be interrupted. This room knows no messages.
 """
 
+import os
 import queue
 import sys
 import threading
@@ -21,6 +22,12 @@ from .errors import RunStoppedError
 
 _Jobs: TypeAlias = (
     "queue.SimpleQueue[tuple[Callable[[], None], queue.SimpleQueue[BaseException | None]] | None]"
+)
+
+
+_SHUTDOWN = (
+    "chunk() cannot run at interpreter shutdown, as no thread can be started then, and none runs any more: "
+    "call it before the script ends, and not in __del__ or an exit handler"
 )
 
 
@@ -73,6 +80,7 @@ class Steward:
     def __init__(self) -> None:
         self._jobs: _Jobs = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
 
     def do(self, job: Callable[[], None]) -> None:
         """Have a job done. Blocks until it is; Ctrl-C ends the waiting, and not the job.
@@ -85,16 +93,13 @@ class Steward:
         Raises
         ------
         RunStoppedError
-            If this process was forked since the last job: its thread stayed behind.
+            As for `check`.
         BaseException
             What the job raised.
         """
+        self.check()
         if self._thread is None:
-            thread = threading.Thread(
-                target=_work, args=(self._jobs,), name="thread_chunks steward", daemon=True
-            )
-            thread.start()
-            self._thread = thread
+            self._thread = self._started()
         answer: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._jobs.put((job, answer))
         error = self._answer(answer)
@@ -105,9 +110,39 @@ class Steward:
         while True:
             with suppress(queue.Empty):
                 return answer.get(timeout=config.heartbeat_seconds)
-            if self._thread is None or not self._thread.is_alive():  # it stayed behind in a fork's parent
-                msg = "this process was forked in the middle of a run, which goes on in its parent only"
-                raise RunStoppedError(msg)
+            self.check()
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=_work, args=(self._jobs,), name="thread_chunks steward", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if "shutdown" not in str(error):  # else Python 3.12 says so in exit handlers
+                raise
+            raise RunStoppedError(_SHUTDOWN) from error
+        return thread
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether this process was forked from the one that the run is in: no thread came with it."""
+        return os.getpid() != self._process
+
+    def check(self) -> None:
+        """Refuse to wait for threads that run no more.
+
+        Raises
+        ------
+        RunStoppedError
+            If this process was forked in the middle of the run, or the interpreter shuts down.
+        """
+        if self.is_left_behind:
+            msg = (
+                "this process was forked in the middle of a run, which goes on in its parent only. "
+                "End the copy with os._exit() where it was forked, or call chunk() in it anew"
+            )
+            raise RunStoppedError(msg)
+        if sys.is_finalizing():
+            raise RunStoppedError(_SHUTDOWN)
 
     def dismiss(self, last: Callable[[], None] = lambda: None) -> None:
         """Let the thread end behind one last job; waits for it only a moment.

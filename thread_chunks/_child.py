@@ -146,7 +146,7 @@ class Runner:
         for index, args, kwargs in self.calls:
             start, seconds, outcome = run(func, args, kwargs)
             if getpid() != process:
-                leave_fork(outcome)
+                _outcome.leave_fork(process, outcome[1][2] if outcome[0] == "failed" else None)
             if type(outcome) is bytes and seconds < LONG:
                 put(index, seconds, outcome)
             elif outcome[0] == "failed":
@@ -180,22 +180,6 @@ def run_pickled(func: Callable[..., Any], main: bytes, buffers: list[Any]) -> _o
     except BaseException as error:
         return 0.0, 0.0, ("failed", packed(error))
     return _outcome.run_call(func, args, kwargs)
-
-
-def leave_fork(outcome: Any) -> None:
-    """End a copy of this process that the user's call forked and let out of the call: it is no worker."""
-    is_failed = outcome[0] == "failed"
-    if is_failed:
-        sys.stderr.write(outcome[1][2])
-    flush()
-    end_process(is_failed)
-
-
-def flush() -> None:
-    """Write what the user's code printed; exit handlers or calls may have put other streams there, or none."""
-    for output in (sys.stdout, sys.stderr):
-        if output is not None:
-            output.flush()
 
 
 class Descriptor:
@@ -251,7 +235,7 @@ def kept(run: Callable[..., None], *arguments: Any) -> None:
     except BaseException as error:
         try:
             sys.stderr.write(_outcome.describe(error)[2])
-            flush()
+            _outcome.flush()
         except BaseException:  # what a call left there may be broken, too
             pass
         end_process(BROKEN)
@@ -339,7 +323,7 @@ def serve(descriptor: int) -> None:
 def leave() -> None:
     """End this process as the interpreter would, but for taking apart what memory holds."""
     # The first waits for the user's threads. The first two are called so by processes of multiprocessing, too.
-    for step in (threading._shutdown, atexit._run_exitfuncs, flush):  # type: ignore[attr-defined]  # noqa: SLF001
+    for step in (threading._shutdown, atexit._run_exitfuncs, _outcome.flush):  # type: ignore[attr-defined]  # noqa: SLF001
         try:
             step()
         except BaseException:  # what is raised in here was shown, and ends nothing

@@ -49,9 +49,10 @@ def load(pickled: bytes, buffers: list[Any]) -> Any:
 
 def looked_up(module: str, name: str) -> Any:
     """Return what a module has under a qualified name, or ``None``; nothing is imported, and no code of it run."""
-    found: Any = sys.modules.get(_script.ORIGINAL if module in _script.NAMES else module)
+    first, *rest = name.split(".")
     try:
-        for part in name.split("."):
+        found: Any = (_script.names() if module in _script.NAMES else vars(sys.modules[module]))[first]
+        for part in rest:
             found = vars(found)[part]
     except (KeyError, TypeError):
         return None

@@ -6,9 +6,9 @@ So an exception that an engine reports is the engine's own. This room knows noth
 nor which engine it runs in. thread-chunks must be installed there.
 """
 
-import ctypes
 import functools
 import hashlib
+import os
 import pickle
 import signal
 import threading
@@ -97,9 +97,11 @@ def run(function: Shipped, index: int, row: Row, slot: int) -> tuple[Any, ...]:
         arguments = pickle.loads(row[0], buffers=row[1])
     except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
         return "failed", _outcome.packed(error)
+    process = os.getpid()
     start, seconds, outcome = _inside.calling(
         _inside.ELSEWHERE, functools.partial(_outcome.run_call, func, *arguments)
     )
+    _outcome.leave_fork(process, outcome[1][2] if outcome[0] == "failed" else None)
     if outcome[0] == "failed":
         return outcome  # type: ignore[no-any-return]
     _, main, views = ("", outcome, ()) if type(outcome) is bytes else outcome
@@ -134,4 +136,7 @@ def run_tied(_unique: str, function: Shipped, index: int, row: Row, slot: int) -
 @functools.cache
 def _tie() -> None:
     """Have the kernel kill this process with the thread that started it, or with the process of that."""
-    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    with suppress(ImportError):  # a Python may be built without it
+        import ctypes  # noqa: PLC0415 - slow to import, too
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG

@@ -5,6 +5,7 @@ does whatever comes out of pickling it. `_outcome` is the same for other process
 are no messages. This room knows nothing of workers.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,11 +22,14 @@ def run_here(
     func: Callable[..., Any], call: Call, number: int, durable: bool, occupied: tuple[object, ...]
 ) -> Outcome:
     """Run one call in this thread; whatever comes out of it, an exit included, is its outcome."""
-    started, start = time.time(), time.perf_counter()
+    started, start, process = time.time(), time.perf_counter(), os.getpid()
     try:
         output = _inside.calling(occupied, partial(func, *call.args, **call.kwargs))
     except BaseException as error:  # noqa: BLE001 - an exit in f is f's failure, not ours
-        return failed_call(call.index, error)
+        failed = failed_call(call.index, error)
+        _outcome.leave_fork(process, failed.traceback)
+        return failed
+    _outcome.leave_fork(process, None)
     return returned(call.index, output, time.perf_counter() - start, (started, number, 0), durable=durable)
 
 

@@ -30,19 +30,22 @@ def found(value: Any, name: str | None = None) -> str | None:
     with suppress(Exception):  # a metaclass or a module may do anything
         name = value.__qualname__ if name is None else name
         module = pickle.whichmodule(value, name)  # type: ignore[attr-defined]  # the one that pickle looks into
-        if any(_holds(each, name, value) for each in _modules(module)) or _is_elsewhere(value, module):
+        if any(_holds(each, name, value) for each in _spaces(module)) or _is_elsewhere(value, module):
             return f"{_script.known(module)}.{name}"
     return None
 
 
-def _modules(name: str) -> "list[types.ModuleType | None]":
-    names = _script.NAMES if name in _script.NAMES else {name}
-    return [sys.modules.get(each) for each in names]
+def _spaces(module: str) -> list[dict[str, Any]]:
+    """Return the names of a module; of the script by all names that it goes by."""
+    names = _script.NAMES if module in _script.NAMES else {module}
+    found = [vars(sys.modules[each]) for each in names if sys.modules.get(each) is not None]
+    return [*found, _script.names()] if module in _script.NAMES else found
 
 
-def _holds(module: types.ModuleType | None, name: str, value: Any) -> bool:
-    place: Any = module
-    for part in name.split("."):
+def _holds(space: dict[str, Any], name: str, value: Any) -> bool:
+    first, *rest = name.split(".")
+    place = space.get(first)
+    for part in rest:
         place = getattr(place, part, None)
     return place is value or (
         place is not None and getattr(place, "__func__", None) is value
@@ -53,7 +56,7 @@ def _is_elsewhere(value: Any, module: str) -> bool:
     """Whether a value is of a script that runs in another process, and travelled here: nothing can be looked up."""
     if module not in _script.NAMES or "<" in value.__qualname__:
         return False
-    own = [vars(each) for each in _modules(module) if each is not None]
+    own = _spaces(module)
     return any(
         func.__globals__.get("__name__") in _script.NAMES
         and not any(func.__globals__ is each for each in own)
@@ -71,7 +74,7 @@ def _functions(value: Any) -> list[types.FunctionType]:
 def is_of_module(func: types.FunctionType) -> bool:
     """Tell whether the globals of a function are those of a module that every process can import, or of the script."""
     if func.__code__.co_filename.startswith("<"):  # made from a text, in a namespace of its own or not
-        return any(vars(each) is func.__globals__ for each in _modules(func.__module__) if each is not None)
+        return any(each is func.__globals__ for each in _spaces(func.__module__))
     if func.__module__ in _script.NAMES:
         return True
     module = sys.modules.get(func.__module__)

@@ -89,6 +89,10 @@ def warn(warning: Warning) -> None:
         What to warn of.
     """
     depth, frame = 2, sys._getframe(1)  # noqa: SLF001
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__ or ""):
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(warning, stacklevel=depth)
+
+
+def _is_ours(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] == __package__

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import builtins
 import os
+import sys
+from os import _exit, getpid
 from time import perf_counter
 
 from . import _wire
@@ -113,6 +115,26 @@ def packed(error: BaseException) -> tuple[str, str, str, bytes | None, bool]:
     except BaseException:
         pickled = None
     return *describe(error), pickled, is_exhausted
+
+
+def leave_fork(process: int, failure: str | None) -> None:
+    """End a copy of a process that a call forked and let out of the call: nothing waits for it, and it is no worker.
+
+    It is told by the number of the process that the call was begun in; another one is a copy.
+    """
+    if getpid() == process:
+        return
+    if failure is not None and sys.stderr is not None:
+        sys.stderr.write(failure)
+    flush()
+    _exit(failure is not None)
+
+
+def flush() -> None:
+    """Write what the user's code printed; exit handlers or calls may have put other streams there, or none."""
+    for output in (sys.stdout, sys.stderr):
+        if output is not None:
+            output.flush()
 
 
 def give_back(error: BaseException) -> None:

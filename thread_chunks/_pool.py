@@ -23,6 +23,8 @@ from .errors import RunStoppedError
 from .messages import GetFunction, GetReady, WorkerRef, own_outputs
 from .worker import Worker
 
+_BUSY = "these workers are in the middle of another run: wait for it, or close its iterator"
+
 
 class Pool:
     """Worker actors that hold the same function.
@@ -37,7 +39,7 @@ class Pool:
 
     def __init__(self, kind: "WorkerKind | None", func: Callable[..., Any] | None) -> None:
         self.actors: list[WorkerRef] = []
-        self.interrupt: Callable[[], None] | None = None  # ends the run that is going on, from any thread
+        self._runs: dict[str, Callable[[], None]] = {}  # at most one
         self.closes = 0  # how often runs were ended from outside
         self._stopping: list[WorkerRef] = []
         self._kind = kind
@@ -197,6 +199,34 @@ class Pool:
             self._pickled = func, pickle_function(func)
         return self._pickled[1]
 
+    @property
+    def interrupt(self) -> Callable[[], None] | None:
+        """What ends the run that is going on, from any thread."""
+        return self._runs.get("now")
+
+    def occupy(self, interrupt: Callable[[], None]) -> None:
+        """Take the workers for a run, unless another thread was faster.
+
+        Parameters
+        ----------
+        interrupt
+            Ends the run.
+
+        Raises
+        ------
+        RuntimeError
+            If they are taken.
+        """
+        if self.is_left_behind:
+            self._runs = {}
+        if self._runs.setdefault("now", interrupt) != interrupt:  # one step: no thread comes in between
+            raise RuntimeError(_BUSY)
+
+    def vacate(self, interrupt: Callable[[], None]) -> None:
+        """Give the workers back, unless another run has them by now."""
+        if self.interrupt == interrupt:
+            self._runs.pop("now", None)
+
     def check_free(self, occupied: tuple[object, ...]) -> None:
         """Refuse workers that are in the middle of a run.
 
@@ -211,8 +241,7 @@ class Pool:
             If they are.
         """
         if self.interrupt is not None and not self.is_left_behind:
-            msg = "these workers are in the middle of another run: wait for it, or close its iterator"
-            raise RuntimeError(msg)
+            raise RuntimeError(_BUSY)
         if any(actor in occupied for actor in self.actors):
             msg = "these workers wait for the call that this run is made in: give the run workers of its own"
             raise RuntimeError(msg)

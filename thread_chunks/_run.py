@@ -78,8 +78,11 @@ def collect(job: Job, pool: Pool | None = None, closes: int = 0) -> list[Any]:
         The outputs.
     """
     run = _Run(job, pool, closes)
-    for _ in run.results():
-        pass
+    try:
+        for _ in run.results():
+            pass
+    except _StopIterationError as carried:
+        raise carried.error from carried.error.__cause__
     run.finish()
     return run.outputs
 
@@ -99,9 +102,19 @@ def as_completed(job: Job, pool: Pool, closes: int) -> Generator[tuple[int, Any]
     """
     run = _Run(job, pool, closes, is_stream=True)
     for batch in run.results():
-        yield from batch
+        for item in batch:
+            yield item
+            run.check_process()  # the loop may have forked
     run.finish()
     yield from run.failures.returned()
+
+
+class _StopIterationError(RuntimeError):
+    """Carries the user's own ``StopIteration`` out of generators, which would make something else of it."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__("generator raised StopIteration")  # as a stream shows it
+        self.error = error
 
 
 class _Run:
@@ -142,6 +155,7 @@ class _Run:
         if self._pool is not None:
             self._pool.check_free(self._around)
         try:
+            self.check_process()
             opened = self._open()
             yield opened.results
             self._show_progress(opened.resumed)
@@ -152,11 +166,12 @@ class _Run:
             self._stop()
             yield from self._late_results()
         except BaseException as error:
-            self._stop()
-            self._explain(error)
-            if isinstance(error, GeneratorExit):  # nobody sees it: the loop was left
-                self._warn_of_file()
-            self._tally.note_on(error)
+            if not self._steward.is_left_behind:  # else nothing that runs is here
+                self._stop()
+                self._explain(error)
+                if isinstance(error, GeneratorExit):  # nobody sees it: the loop was left
+                    self._warn_of_file()
+                self._tally.note_on(error.error if isinstance(error, _StopIterationError) else error)
             raise
         finally:
             self._steward.dismiss(self._stop_actors)
@@ -269,6 +284,7 @@ class _Run:
             try:
                 event = self._events.get(timeout=self._until_next_check())
             except queue.Empty:
+                self.check_process()
                 self._bar.tick()
                 self._check_actors()
                 continue
@@ -283,7 +299,7 @@ class _Run:
         """Take the workers; in the steward's thread, which is there from now on for whoever interrupts."""
         assert self._pool is not None
         if not self._is_closed:
-            self._pool.interrupt = self._interrupt
+            self._pool.occupy(self._interrupt)
 
     def _interrupt(self) -> None:
         """End the run, from any thread: who waits for it learns why. Blocks until it has let go of everything."""
@@ -296,7 +312,12 @@ class _Run:
         """Whether the run was ended from outside since it was asked for."""
         return self._pool is not None and self._pool.closes != self._closes
 
+    def check_process(self) -> None:
+        """Refuse to go on in a copy of the process, or while the interpreter shuts down."""
+        self._steward.check()
+
     def _check_open(self) -> None:
+        self.check_process()
         if self._is_closed:
             raise RunStoppedError(_CLOSED)
 
@@ -359,8 +380,15 @@ class _Run:
         self._bar.saved(count, sum(sum(results.seconds) for results in saved))
         if self._job.options.on_result is not None:
             for index, output in _pairs(*saved):
-                self._job.options.on_result(index, output)
+                self._tell_user(self._job.options.on_result, index, output)
         return itertools.chain.from_iterable(each.give_away() for each in saved) if self._is_stream else ()
+
+    def _tell_user(self, on_result: Callable[[int, Any], None], index: int, output: Any) -> None:
+        try:
+            on_result(index, output)
+        except StopIteration as error:
+            raise _StopIterationError(error) from error
+        self.check_process()  # it may have forked
 
     def _late_results(self) -> Iterator[Iterable[tuple[int, Any]]]:
         """Report results that only the last attempt saved; warn of those it did not."""
@@ -414,9 +442,8 @@ class _Run:
             actor.stop(block=False) for actor in (self._writer, self._supervisor) if actor is not None
         ]
         wait(stopping, config.interrupt_seconds if is_early else config.grace_seconds)
-        # Another run may have the workers by now.
-        if self._pool is not None and self._pool.interrupt == self._interrupt:
-            self._pool.interrupt = None
+        if self._pool is not None:
+            self._pool.vacate(self._interrupt)
 
     def finish(self) -> None:
         """Do about failures what the user asked for.

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import io
 import pickle
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -69,7 +68,7 @@ class _ScriptUnpickler(pickle.Unpickler):
 
 
 def _script_class(name: str) -> type | None:
-    found = getattr(sys.modules["__main__"], name, None)
+    found = _script.names().get(name)
     is_own = isinstance(found, type) and found.__module__ in _script.NAMES and found.__qualname__ == name
     return found if is_own else None
 

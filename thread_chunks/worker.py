@@ -8,6 +8,7 @@ A worker knows its supervisor's address and the messages, not the plan behind
 them and nothing of checkpoints.
 """
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 
 import pykka
 
-from . import _inside, _wire
+from . import _inside, _outcome, _wire
 from ._actor import Actor
 from ._here import failed_call, returned
 from .errors import WorkerDiedError
@@ -322,7 +323,7 @@ class Worker(Actor):
 
     def _outcome(self, call: Call) -> Outcome:
         """Run one call through `execute`; only the death of the worker's process gets past."""
-        self._peak, started, start = 0, time.time(), time.perf_counter()
+        self._peak, started, start, process = 0, time.time(), time.perf_counter(), os.getpid()
         try:
             if self._func is None:
                 msg = "this worker holds no function: pass func, or start the actor with one"
@@ -331,7 +332,10 @@ class Worker(Actor):
         except BaseException as error:  # an exit in f is f's failure, not ours
             if error is self._death:
                 raise
-            return failed_call(call.index, error)
+            failed = failed_call(call.index, error)
+            _outcome.leave_fork(process, failed.traceback)
+            return failed
+        _outcome.leave_fork(process, None)
         seconds = time.perf_counter() - start
         trace = started, 0 if self._run is None else self._run.number, self._peak
         return returned(
