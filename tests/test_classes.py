@@ -1,15 +1,26 @@
 """Classes of the script in results and parameters: they are those of the script again, and stay as they are."""
 
 import io
+import operator
 import pickle
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Programs
 
-from thread_chunks import Checkpoint, Chunker, _classes, _definitions, _wire, chunk
+from thread_chunks import (
+    Checkpoint,
+    Chunker,
+    ProcessWorker,
+    ThreadWorker,
+    _classes,
+    _definitions,
+    _wire,
+    chunk,
+)
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -247,6 +258,10 @@ class Derived(Base):
     def value(self) -> int:
         return self.scale
 
+    @staticmethod
+    def say() -> str:
+        return "said"
+
 
 class Reading:
     def value(self) -> int:
@@ -287,6 +302,21 @@ def test_class_that_was_defined_anew_is_another_one(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(sys.modules[__name__], "Derived", new)
         found = [(value, type(each)) for value, each, _ in chunker([[old()], [new()], [old()]])]
     assert found == [(1, old), (3, new), (1, old)]
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+def test_functions_of_the_script_in_a_result_are_those_of_the_script(worker: Any, tmp_path: Path) -> None:
+    """One that has its name in the script is looked up there; a local one, or one without its name, is a copy."""
+    own = [valued, Derived.value, Derived.say, local]
+
+    def made() -> Any:
+        return own, lambda: own[0]
+
+    path = tmp_path / "c.pkl"
+    [(found, copy)] = chunk(made, [[]], path=path, chunk_size=1, worker=worker)
+    assert all(map(operator.is_, found, own))
+    assert all(map(operator.is_, Checkpoint.load(path).output[0][0], own))
+    assert copy() is valued
 
 
 def local(name: str) -> Any:

@@ -10,11 +10,11 @@ script in a result is looked up as its classes are. This room runs in the child,
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import threading
 import types
+from io import BytesIO  # as it was before any call could replace it
 
 from . import _code, _script
 
@@ -48,7 +48,7 @@ class Loader(pickle.Unpickler):
 
 def load(pickled: bytes, buffers: list[Any]) -> Any:
     """Unpickle one value."""
-    return Loader(io.BytesIO(pickled), buffers=buffers).load()
+    return Loader(BytesIO(pickled), buffers=buffers).load()
 
 
 def looked_up(module: str, name: str) -> Any:
@@ -59,6 +59,8 @@ def looked_up(module: str, name: str) -> Any:
             found = vars(found)[part]
     except (KeyError, TypeError):
         return None
+    if type(found) is staticmethod:
+        found = found.__func__
     is_it = issubclass(type(found), type) or isinstance(found, types.FunctionType)
     return found if is_it and place_of(found) == (_script.known(module), name) else None
 
@@ -129,7 +131,7 @@ def _defined(place: Place, definition: bytes | None) -> Any:
         module, name = place or ("", "")
         msg = f"there is no {name} in {module} here, and what defines it could not be pickled"
         raise AttributeError(msg)
-    return Loader(io.BytesIO(definition)).load()
+    return Loader(BytesIO(definition)).load()
 
 
 def is_named(number: str) -> bool:

@@ -9,10 +9,10 @@ runs in the child, and imports cloudpickle late.
 
 from __future__ import annotations
 
-import io
 import types
+from io import BytesIO  # as it was before any call could replace it
 
-from . import _classes, _script
+from . import _classes, _code, _script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
@@ -29,7 +29,7 @@ DIGEST_BYTES = 16  # of a class: enough to see any change
 def dumps(value: Any) -> bytes:
     """Pickle the head of a checkpoint so that any process can read it; its functions as they are now."""
     _script.let_travel()
-    out = io.BytesIO()
+    out = BytesIO()
     pickler()(out).dump(value)
     return out.getvalue()
 
@@ -37,7 +37,7 @@ def dumps(value: Any) -> bytes:
 def dumps_result(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None) -> bytes:
     """Pickle a result so that any process can read it: functions of the script are those of who reads it, too."""
     _script.let_travel()
-    out = io.BytesIO()
+    out = BytesIO()
     pickler()(out, buffer_callback, names_functions=True).dump(value)
     return out.getvalue()
 
@@ -155,9 +155,9 @@ class References:
             return None
 
     def _function(self, func: types.FunctionType, reduced: Any) -> Any:
-        place = _classes.place_of(func)
-        if not self.names_functions or _classes.looked_up(*place) is not func:
+        if not self.names_functions or not is_named(func):
             return reduced
+        place = _classes.place_of(func)
         return _FUNCTION, (place, self._definition(func, place))
 
     def _definition(self, value: Any, place: Place) -> bytes | None:
@@ -184,14 +184,14 @@ class References:
         """Return a digest of a class by itself, and the classes that it needs."""
         found = _kept[0].setdefault(kind, {})
         if "own digest" not in found:
-            out = io.BytesIO()
+            out = BytesIO()
             pickler = type(self)(out, is_inline=True, root=kind)
             pickler.dump(kind)  # type: ignore[attr-defined]  # of cloudpickle
             found["own digest"] = _hash(out.getvalue()), pickler.others
         return found["own digest"]  # type: ignore[no-any-return]
 
     def _alone(self, value: Any) -> bytes:
-        out = io.BytesIO()
+        out = BytesIO()
         type(self)(out, is_inline=True).dump(value)  # type: ignore[attr-defined]  # of cloudpickle
         return out.getvalue()
 
@@ -205,6 +205,11 @@ def _hash(data: bytes) -> bytes:
 def _reduce_cached_property(value: Any) -> tuple[Any, ...]:
     """Leave the lock out that it has in Python 3.11."""
     return type(value), (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
+
+
+def is_named(func: types.FunctionType) -> bool:
+    """Tell whether a function can be looked up by name where it was defined."""
+    return func in _code.named or _classes.looked_up(*_classes.place_of(func)) is func
 
 
 def _place(kind: type, number: str) -> Place:

@@ -6,7 +6,6 @@ So an exception that an engine reports is the engine's own. This room knows noth
 nor which engine it runs in. thread-chunks must be installed there.
 """
 
-import ctypes
 import functools
 import hashlib
 import pickle
@@ -134,4 +133,6 @@ def run_tied(_unique: str, function: Shipped, index: int, row: Row, slot: int) -
 @functools.cache
 def _tie() -> None:
     """Have the kernel kill this process with the thread that started it, or with the process of that."""
+    import ctypes  # noqa: PLC0415 - a Python may be built without it
+
     ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG

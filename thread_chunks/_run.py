@@ -26,7 +26,7 @@ from ._halt import SILENCE, Halt
 from ._identity import FunctionIdentity, identify
 from ._job import Job
 from ._log import distrust
-from ._notices import exit_warning, warn
+from ._notices import add_note, exit_warning, warn
 from ._options import check_runs, threads_per_call, worker_class
 from ._pace import Pace
 from ._pool import Pool, pickle_function
@@ -78,8 +78,15 @@ def collect(job: Job, pool: Pool | None = None, closes: int = 0) -> list[Any]:
         The outputs.
     """
     run = _Run(job, pool, closes)
-    for _ in run.results():
-        pass
+    try:
+        for _ in run.results():
+            pass
+    except RuntimeError as error:  # what a generator makes of a StopIteration
+        if run.stopped_by is None or not _inside.is_script():
+            raise
+        for note in getattr(error, "__notes__", ()):
+            add_note(run.stopped_by, note)
+        raise run.stopped_by from None
     run.finish()
     return run.outputs
 
@@ -114,6 +121,7 @@ class _Run:
     def __init__(self, job: Job, pool: Pool | None, closes: int, *, is_stream: bool = False) -> None:
         self.outputs: list[Any] = []
         self.failures = Failures(job)
+        self.stopped_by: StopIteration | None = None  # out of `on_result`
         self._job = job
         self._around = _inside.occupied()
         self._pool = pool
@@ -359,7 +367,11 @@ class _Run:
         self._bar.saved(count, sum(sum(results.seconds) for results in saved))
         if self._job.options.on_result is not None:
             for index, output in _pairs(*saved):
-                self._job.options.on_result(index, output)
+                try:
+                    self._job.options.on_result(index, output)
+                except StopIteration as error:
+                    self.stopped_by = error
+                    raise
         return itertools.chain.from_iterable(each.give_away() for each in saved) if self._is_stream else ()
 
     def _late_results(self) -> Iterator[Iterable[tuple[int, Any]]]:
