@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pandas as pd
@@ -388,6 +388,11 @@ class Fetched:
         return int(asyncio.run(self.func(x)))
 
 
+def called_by(call: Any) -> Any:
+    """Make an object that something other than a plain method calls."""
+    return type("Called", (), {"__call__": call})()
+
+
 LAZY: list[tuple[Any, str]] = [
     (fetch, r"func fetch is a coroutine function.*return asyncio.run\(fetch\("),
     (numbers, r"func numbers is a generator function.*return list\(numbers\("),
@@ -399,6 +404,9 @@ LAZY: list[tuple[Any, str]] = [
     (functools.cache(fetch), "func fetch is a coroutine function"),
     (staticmethod(fetch), "func fetch is a coroutine function"),
     (AsyncMock(), "is a coroutine function"),
+    (called_by(functools.partialmethod(Fetcher.fetch)), r"func Fetcher\.fetch is a coroutine function"),
+    (called_by(Fetcher()), r"func Fetcher\.__call__ is a coroutine function"),
+    (called_by(staticmethod(numbers)), "func numbers is a generator function"),
 ]
 """What only makes an object when it is called, and what is said of it."""
 
@@ -421,7 +429,8 @@ def test_function_whose_call_runs_nothing_is_refused_before_any_call(
 
 def test_function_that_runs_what_it_wraps_is_accepted() -> None:
     """What counts is what a call does, and not what is behind a decorator."""
-    for func in (fetched, Fetched(fetch), functools.partial(fetched), functools.cache(fetched)):
+    mock = Mock(spec=fetched, side_effect=fetched)  # it says that it is a function
+    for func in (fetched, Fetched(fetch), functools.partial(fetched), functools.cache(fetched), mock):
         assert chunk(func, PARAMETERS, worker=ThreadWorker) == [1, 2]
     assert type(chunk(Fetcher, [[]], worker=ThreadWorker)[0]) is Fetcher
 

@@ -240,7 +240,7 @@ def test_child_needs_no_cloudpickle_for_a_function_of_the_script() -> None:
 
 def test_functions_are_the_same_with_cloudpickles_own_makers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where cloudpickle takes functions apart in a way we do not know, its own makers put them together."""
-    monkeypatch.setattr(_by_value, "_with_our_makers", lambda reduced: reduced)
+    monkeypatch.setattr(_by_value, "_with_our_makers", lambda _, reduced: reduced)
     for name, (func, args) in FUNCTIONS.items():
         assert chunk(func, [args], chunk_size=1) == [func(*args)], name
 

@@ -658,6 +658,17 @@ def test_on_result_stops_the_run_when_it_raises_in_the_middle_of_a_group(tmp_pat
     assert chunk(abs, [[-n] for n in range(5000)], chunk_size=2, path=path) == list(range(5000))
 
 
+def test_on_result_may_raise_what_ends_an_iteration(tmp_path: Path) -> None:
+    """A StopIteration of `on_result` reaches the caller as it is, with the note of what is safe."""
+
+    def on_result(index: int, output: int) -> None:
+        raise StopIteration(index)
+
+    with pytest.raises(StopIteration, match="0") as caught:
+        chunk(abs, [[-1]], path=tmp_path / "c.pkl", on_result=on_result, worker=ThreadWorker)
+    assert "1 of 1 results are safe" in caught.value.__notes__[0]
+
+
 @pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
 def test_chunk_fails_only_the_bad_ones_of_thousands_of_short_calls(
     worker: type[Worker], tmp_path: Path

@@ -1,14 +1,26 @@
 """Classes of the script in results and parameters: they are those of the script again, and stay as they are."""
 
 import io
+import operator
 import pickle
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Programs
 
-from thread_chunks import Checkpoint, Chunker, _classes, _definitions, _wire, chunk
+from thread_chunks import (
+    Checkpoint,
+    Chunker,
+    ProcessWorker,
+    ThreadWorker,
+    _classes,
+    _definitions,
+    _wire,
+    chunk,
+)
 
 pytestmark = pytest.mark.usefixtures("_quiet", "_tidy")
 
@@ -236,6 +248,75 @@ def test_class_stays_as_calls_left_it_in_a_child_until_the_script_changes_its_ow
         monkeypatch.setattr(Counting, "scale", 2)
         assert chunker([[Counting()] for _ in range(2)]) == [(1, 2, True), (2, 2, True)]
     assert Counting.calls == 0
+
+
+class Base:
+    scale = 1
+
+
+class Derived(Base):
+    def value(self) -> int:
+        return self.scale
+
+    @staticmethod
+    def say() -> str:
+        return "said"
+
+
+class Reading:
+    def value(self) -> int:
+        return Base.scale
+
+
+def valued(each: Any) -> Any:
+    return each.value(), each, type(each).__name__
+
+
+CHANGES: dict[str, tuple[type, type, str, Any]] = {
+    "of its base": (Derived, Base, "scale", 2),
+    "of a class that it reads": (Reading, Base, "scale", 2),
+    "of its method": (Derived, Derived, "value", lambda _: 2),
+    "by a new attribute": (Derived, Derived, "scale", 2),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_in_a_class_of_the_script_arrives_and_so_does_its_end(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a class needs counts as much as what is in it, and what was deleted is gone in a process that stays."""
+    kind, changed, name, value = CHANGES[change]
+    with Chunker(valued, chunk_size=1) as chunker:
+        assert chunker([[kind()]])[0][0] == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(changed, name, value, raising=False)
+            assert chunker([[kind()]])[0][0] == 2
+        assert chunker([[kind()]])[0][0] == 1
+
+
+def test_class_that_was_defined_anew_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object of the old class comes back as one of the old class, though a process knew it by its name."""
+    old, new = Derived, type("Derived", (Base,), {"__module__": __name__, "value": lambda _: 3})
+    with Chunker(valued, chunk_size=1) as chunker:
+        assert type(chunker([[old()]])[0][1]) is old
+        monkeypatch.setattr(sys.modules[__name__], "Derived", new)
+        found = [(value, type(each)) for value, each, _ in chunker([[old()], [new()], [old()]])]
+    assert found == [(1, old), (3, new), (1, old)]
+
+
+@pytest.mark.parametrize("worker", [ProcessWorker, ThreadWorker])
+def test_functions_of_the_script_in_a_result_are_those_of_the_script(worker: Any, tmp_path: Path) -> None:
+    """One that has its name in the script is looked up there; a local one, or one without its name, is a copy."""
+    own = [valued, Derived.value, Derived.say, local]
+
+    def made() -> Any:
+        return own, lambda: own[0]
+
+    path = tmp_path / "c.pkl"
+    [(found, copy)] = chunk(made, [[]], path=path, chunk_size=1, worker=worker)
+    assert all(map(operator.is_, found, own))
+    assert all(map(operator.is_, Checkpoint.load(path).output[0][0], own))
+    assert copy() is valued
 
 
 def local(name: str) -> Any:

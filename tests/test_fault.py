@@ -4,6 +4,7 @@ import functools
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -126,3 +127,9 @@ def test_no_part_is_blamed_when_each_can_travel() -> None:
     assert unpicklable_part([1, {"a": Holder(2)}, helps.__name__]) is None
     assert unreadable_part([1, {"a": Holder(2)}]) is None
     assert str(unpicklable_part(endless)).startswith("item 2, the value of 'lock' (<unlocked")
+
+
+def test_no_part_is_blamed_where_a_look_at_the_parts_fails() -> None:
+    """An object that says that it is a function, and is none, is still the documented error."""
+    with pytest.raises(TypeError, match=r"cannot be sent to another process.*[Mm]ock"):
+        chunk(Mock(spec=chunk), [[1]], chunk_size=1)

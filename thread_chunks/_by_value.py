@@ -53,17 +53,18 @@ def _reduce_module(module: types.ModuleType) -> tuple[Any, ...]:
     return (_code.module, reduced[1]) if reduced[0] is cloudpickle.cloudpickle.subimport else reduced
 
 
-def _with_our_makers(reduced: Any) -> Any:
+def _with_our_makers(func: types.FunctionType, reduced: Any) -> Any:
     """Name our own makers in what cloudpickle made of a function that travels by value."""
     match reduced:
         case (
             _,
             (types.CodeType() as code, dict() as names, None, None, closure),
-            (_, slots) as state,
+            (attributes, slots),
             None,
             None,
             _,
         ) if set(slots) >= _SLOTS:
+            state = attributes, {**slots, "is_named": _definitions.is_named(func)}
             return _code.function, (code, names, closure), state, None, None, _code.complete
     return reduced
 
@@ -90,7 +91,7 @@ class _Pickler(_definitions.pickler()):  # type: ignore[misc]  # cloudpickle shi
         reduced = super().reducer_override(value)
         if reduced is NotImplemented and _is_elsewhere(value):
             reduced = self._taken_by_value(value)
-        return _with_our_makers(reduced) if isinstance(value, types.FunctionType) else reduced
+        return _with_our_makers(value, reduced) if isinstance(value, types.FunctionType) else reduced
 
     def _taken_by_value(self, value: Any) -> Any:
         """Reduce a function or class as one of a module that cloudpickle was told to take by value."""

@@ -10,20 +10,22 @@ script in a result is looked up as its classes are. This room runs in the child,
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import threading
 import types
+from io import BytesIO  # as it was before any call could replace it
 
 from . import _code, _script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     import pickle
+    from collections.abc import Callable
     from typing import Any
 
-    Version = tuple[str, bytes] | None  # who sent a class, and a digest of what it was then; None for results
+    # Who sent a class, a digest of what it was then, and whether it had its name then; None for results.
+    Version = tuple[str, bytes, bool] | None
     Place = tuple[str, str] | None  # the module and the qualified name by which it can be looked up
 else:  # the same without what a child does not need
     import _pickle as pickle
@@ -31,6 +33,8 @@ else:  # the same without what a child does not need
 _lock = threading.RLock()
 _made: dict[str, Version] = {}  # the classes that were made here, and of what
 _unfinished: set[str] = set()  # those of them that still lack what belongs to them
+_given: dict[str, set[str]] = {}  # the attributes that each of them got
+when_changed: list[Callable[[], None]] = []  # called when one of them is filled again
 _named: set[str] = set()  # those of them that can be looked up by name where they were defined
 _process: list[Any] = [0, ""]  # the number of this process, and a name that no other one has
 
@@ -44,7 +48,7 @@ class Loader(pickle.Unpickler):
 
 def load(pickled: bytes, buffers: list[Any]) -> Any:
     """Unpickle one value."""
-    return Loader(io.BytesIO(pickled), buffers=buffers).load()
+    return Loader(BytesIO(pickled), buffers=buffers).load()
 
 
 def looked_up(module: str, name: str) -> Any:
@@ -56,6 +60,8 @@ def looked_up(module: str, name: str) -> Any:
             found = vars(found)[part]
     except (KeyError, TypeError):
         return None
+    if type(found) is staticmethod:
+        found = found.__func__
     is_it = issubclass(type(found), type) or isinstance(found, types.FunctionType)
     return found if is_it and place_of(found) == (_script.known(module), name) else None
 
@@ -90,10 +96,11 @@ def skeleton(place: Place, number: str, version: Version, is_enum: bool, args: t
             found = (_make_skeleton_enum if is_enum else _make_skeleton_class)(*args)
         elif not _is_news(number, version):
             return found
+        for tell in when_changed:
+            tell()
         _made[number] = version
         _unfinished.add(number)
-        if place is not None:
-            _named.add(number)
+        (_named.discard if place is None else _named.add)(number)
     return found
 
 
@@ -104,6 +111,10 @@ def complete(made: Any, state: tuple[str, Any]) -> None:
         if number in _unfinished:
             from cloudpickle.cloudpickle import _class_setstate
 
+            for name in _given.get(number, set()) - attributes[0].keys():
+                if name in vars(made):  # the script has deleted it since
+                    delattr(made, name)
+            _given[number] = set(attributes[0])
             _class_setstate(made, attributes)
             _unfinished.discard(number)
 
@@ -121,7 +132,7 @@ def _defined(place: Place, definition: bytes | None) -> Any:
         module, name = place or ("", "")
         msg = f"there is no {name} in {module} here, and what defines it could not be pickled"
         raise AttributeError(msg)
-    return Loader(io.BytesIO(definition)).load()
+    return Loader(BytesIO(definition)).load()
 
 
 def is_named(number: str) -> bool:

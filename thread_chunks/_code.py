@@ -12,10 +12,14 @@ import builtins
 import functools
 import sys
 import types
+from weakref import WeakSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
     from typing import Any
+
+
+named: WeakSet[types.FunctionType] = WeakSet()  # those made here that have their names where they come from
 
 
 def function(
@@ -37,6 +41,8 @@ def complete(made: types.FunctionType, state: tuple[dict[str, Any], dict[str, An
         except ValueError:  # it is empty
             continue
     del slots["_cloudpickle_submodules"]  # they had to be imported, and now are
+    if slots.pop("is_named", False):
+        named.add(made)
     for name, value in slots.items():
         setattr(made, name, value)
 

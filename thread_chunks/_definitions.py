@@ -9,10 +9,10 @@ runs in the child, and imports cloudpickle late.
 
 from __future__ import annotations
 
-import io
 import types
+from io import BytesIO  # as it was before any call could replace it
 
-from . import _classes, _script
+from . import _classes, _code, _script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is slow to import, and only type checkers need it
@@ -29,7 +29,7 @@ DIGEST_BYTES = 16  # of a class: enough to see any change
 def dumps(value: Any) -> bytes:
     """Pickle the head of a checkpoint so that any process can read it; its functions as they are now."""
     _script.let_travel()
-    out = io.BytesIO()
+    out = BytesIO()
     pickler()(out).dump(value)
     return out.getvalue()
 
@@ -37,7 +37,7 @@ def dumps(value: Any) -> bytes:
 def dumps_result(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None) -> bytes:
     """Pickle a result so that any process can read it: functions of the script are those of who reads it, too."""
     _script.let_travel()
-    out = io.BytesIO()
+    out = BytesIO()
     pickler()(out, buffer_callback, names_functions=True).dump(value)
     return out.getvalue()
 
@@ -54,12 +54,13 @@ def pickler() -> Any:
         own = {functools.cached_property: _reduce_cached_property}
         table = ChainMap(own, cloudpickle.Pickler.dispatch_table)
         _kept.append(weakref.WeakKeyDictionary())
+        _classes.when_changed.append(renew)
         _picklers.append(type("Pickler", (References, cloudpickle.Pickler), {"dispatch_table": table}))
     return _picklers[0]
 
 
 def renew() -> None:
-    """Look at classes again that were pickled before: a run begins, and the script may have changed them."""
+    """Look at classes again that were pickled before: they may have changed, as when a run begins."""
     for kept in _kept:
         kept.clear()
 
@@ -110,6 +111,7 @@ class References:
     ) -> None:
         super().__init__(out, PROTOCOL, buffer_callback)  # type: ignore[call-arg]  # of cloudpickle
         self.is_inline, self.names_functions, self.root = is_inline, names_functions, root
+        self.others: list[type] = []  # the classes that `root` needs
 
     def reducer_override(self, value: Any) -> Any:
         """Say how a value is pickled; any but a few builtin ones."""
@@ -130,11 +132,14 @@ class References:
             args, state = _with_slots(kind, args, state)
         number: str = args[-2]
         if self.root is not None and self.root is not kind:
+            self.others.append(kind)
             return str, (number,)
         if self.root is not None:
             return make, args, state, None, None, _COMPLETE
         place = _place(kind, number)
-        version = (_classes.this_process(), self._digest(kind)) if self.has_versions else None
+        version = None
+        if self.has_versions:
+            version = _classes.this_process(), self._digest(kind), place is not None
         if self.is_inline:
             head = place, number, version, is_enum, args
             return _SKELETON, head, (number, state), None, None, _COMPLETE
@@ -150,9 +155,9 @@ class References:
             return None
 
     def _function(self, func: types.FunctionType, reduced: Any) -> Any:
-        place = _classes.place_of(func)
-        if not self.names_functions or _classes.looked_up(*place) is not func:
+        if not self.names_functions or not is_named(func):
             return reduced
+        place = _classes.place_of(func)
         return _FUNCTION, (place, self._definition(func, place))
 
     def _definition(self, value: Any, place: Place) -> bytes | None:
@@ -164,22 +169,47 @@ class References:
             return None  # it can be looked up, as what is imported is
 
     def _digest(self, kind: type) -> bytes:
+        """Return a digest of a class and of all that it needs: whoever has it looks at none of their definitions."""
         found = _kept[0].setdefault(kind, {})
         if "digest" not in found:
-            import hashlib
-
-            found["digest"] = hashlib.blake2b(self._alone(kind, kind), digest_size=DIGEST_BYTES).digest()
+            needed, digests = {id(kind): kind}, b""
+            while len(digests) < len(needed) * DIGEST_BYTES:
+                own, others = self._own_digest(list(needed.values())[len(digests) // DIGEST_BYTES])
+                digests += own
+                needed.update((id(other), other) for other in others)
+            found["digest"] = _hash(digests)
         return found["digest"]  # type: ignore[no-any-return]
 
-    def _alone(self, value: Any, root: Any = None) -> bytes:
-        out = io.BytesIO()
-        type(self)(out, is_inline=True, root=root).dump(value)  # type: ignore[attr-defined]  # of cloudpickle
+    def _own_digest(self, kind: type) -> tuple[bytes, list[type]]:
+        """Return a digest of a class by itself, and the classes that it needs."""
+        found = _kept[0].setdefault(kind, {})
+        if "own digest" not in found:
+            out = BytesIO()
+            pickler = type(self)(out, is_inline=True, root=kind)
+            pickler.dump(kind)  # type: ignore[attr-defined]  # of cloudpickle
+            found["own digest"] = _hash(out.getvalue()), pickler.others
+        return found["own digest"]  # type: ignore[no-any-return]
+
+    def _alone(self, value: Any) -> bytes:
+        out = BytesIO()
+        type(self)(out, is_inline=True).dump(value)  # type: ignore[attr-defined]  # of cloudpickle
         return out.getvalue()
+
+
+def _hash(data: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def _reduce_cached_property(value: Any) -> tuple[Any, ...]:
     """Leave the lock out that it has in Python 3.11."""
     return type(value), (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
+
+
+def is_named(func: types.FunctionType) -> bool:
+    """Tell whether a function can be looked up by name where it was defined."""
+    return func in _code.named or _classes.looked_up(*_classes.place_of(func)) is func
 
 
 def _place(kind: type, number: str) -> Place:

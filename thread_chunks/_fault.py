@@ -8,6 +8,7 @@ room knows pickles, and nothing of workers.
 import functools
 import types
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -56,7 +57,9 @@ def _first(value: Any, fails: Callable[[Any], bool]) -> str | None:
     seen = {id(value)}
     while len(places) < _DEEPEST:
         parts = ((place, part) for place, part in _parts(value) if id(part) not in seen)
-        found = next(((place, part) for place, part in islice(parts, _MOST) if fails(part)), None)
+        found = None
+        with suppress(Exception):  # to go through an object of the user's may do anything
+            found = next(((place, part) for place, part in islice(parts, _MOST) if fails(part)), None)
         if found is None:
             break
         places.append(found[0])

@@ -10,6 +10,7 @@ import math
 import numbers
 import operator
 import time
+import types
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -177,6 +178,8 @@ _LAZY: tuple[tuple[Callable[[object], bool], str, str], ...] = (
 )
 """Functions whose call runs nothing of them: what tells them, what they are, and what runs them."""
 
+_MOST_WRAPPERS = 20
+
 
 def check_runs(func: object, kinds: Iterable[type[Worker]]) -> None:
     """Refuse a function whose call would run nothing of it, unless all workers have an `execute` of the user's.
@@ -204,21 +207,22 @@ def check_runs(func: object, kinds: Iterable[type[Worker]]) -> None:
             raise TypeError(msg)
 
 
-def _really_called(func: object) -> object:
+def _really_called(func: Any) -> object:
     """Return the function that runs when something is called; what a decorator put around it is such a one."""
-    cached = type(functools.lru_cache(len))
-    while True:
-        if isinstance(func, functools.partial):
+    for _ in range(_MOST_WRAPPERS):  # what is written in C is called by something that is called in turn
+        kind = type(func)  # not its __class__, which may say anything, as that of a mock with a spec
+        if issubclass(kind, (functools.partial, functools.partialmethod)):
             func = func.func
-        elif isinstance(func, (cached, staticmethod)):
+        elif issubclass(kind, (type(functools.lru_cache(len)), staticmethod)):
             func = func.__wrapped__
-        elif inspect.isfunction(func) or inspect.ismethod(func) or inspect.isclass(func):
+        elif issubclass(kind, (types.FunctionType, types.MethodType, type)):
             return func
         else:
             with suppress(Exception):  # an object of the user's may answer anything
                 if inspect.iscoroutinefunction(func):  # it is marked as one
                     return func
-            return getattr(type(func), "__call__", func)  # noqa: B004 - it is called, and not only asked for
+            func = inspect.getattr_static(kind, "__call__", None)
+    return func
 
 
 def check_switch(name: str, value: object, *, has_default: bool = True) -> None:

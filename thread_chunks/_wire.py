@@ -251,8 +251,10 @@ def _write(stream: Stream, data: Any, check: Callable[[], None] | None) -> None:
     while view:
         try:
             view = view[stream.send(view) :]
+            continue
         except TimeoutError:
-            _look_up(check)
+            pass
+        _look_up(check)
 
 
 def _read(stream: Stream, count: int, check: Callable[[], None] | None) -> Any:
@@ -262,11 +264,13 @@ def _read(stream: Stream, count: int, check: Callable[[], None] | None) -> Any:
         try:
             received = stream.recv_into(view)
         except TimeoutError:
+            received = None
+        if received is None:
             _look_up(check)
-            continue
-        if not received:
+        elif not received:
             raise EOFError
-        view = view[received:]
+        else:
+            view = view[received:]
     return data
 
 
@@ -277,5 +281,6 @@ def _room(count: int) -> Any:
 
 
 def _look_up(check: Callable[[], None] | None) -> None:
+    """Call `check`, with no exception being handled: it would be the context of what is raised, and keep our frames."""
     if check is not None:
         check()
