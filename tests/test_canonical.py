@@ -11,6 +11,7 @@ import functools
 import math
 import operator
 import pickle
+import random
 import re
 import types
 from collections.abc import Callable
@@ -842,3 +843,50 @@ def test_form_exists_when_a_value_is_nested_deeply() -> None:
     other = types.SimpleNamespace(value=-1, rest=chain.rest)
     assert form(chain) == form(chain)
     assert form(chain) != form(other)
+
+
+class Neighbour:
+    """Knows others, and nothing of itself by which it could be told from them."""
+
+    def __init__(self) -> None:
+        self.near: set[Neighbour] = set()
+
+
+def _neighbours(edges: list[tuple[int, int]]) -> list[Neighbour]:
+    count = 1 + max(max(pair) for pair in edges)
+    found = [Neighbour() for _ in range(count)]
+    for one, other in random.sample(edges, len(edges)):
+        found[one].near.add(found[other])
+        found[other].near.add(found[one])
+    return found
+
+
+_RING = [(number, (number + 1) % 6) for number in range(6)]
+_TRIANGLES = [(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)]
+_HUB = [(number, 6) for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        [(0, 1), (0, 0), (1, 1)], _RING, _RING + _HUB, _TRIANGLES + _HUB, [(0, each) for each in range(1, 30)],
+        [(one, other) for one in range(6) for other in range(one)], [(each, each + 1) for each in range(200)],
+    ],
+    ids=["two", "ring", "wheel", "triangles", "star", "complete", "line"],
+)  # fmt: skip
+def test_form_is_the_same_for_what_looks_alike_however_its_sets_are_ordered(
+    edges: list[tuple[int, int]],
+) -> None:
+    """Objects with nothing but neighbours are recognised in a process where their sets have another order."""
+    assert len({form(set(_neighbours(edges))) for _ in range(5)}) == 1
+    assert len({form(_neighbours(edges)[0]) for _ in range(5)}) == 1
+
+
+def test_form_tells_apart_what_looks_alike_to_all_its_neighbours() -> None:
+    """A hub of a ring of six is no hub of two triangles, and a place in the ring is none in a triangle."""
+    assert form(_neighbours(_RING + _HUB)[6]) != form(_neighbours(_TRIANGLES + _HUB)[6])
+    far = [(one + 7, other + 7) for one, other in _RING] + [(number + 7, 6) for number in range(6)]
+    both = _neighbours(_TRIANGLES + _HUB + far)
+    assert form(both[0]) == form(both[5])
+    assert form(both[0]) != form(both[7])
+    assert form(both[0]) != form(both[6])

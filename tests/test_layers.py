@@ -34,7 +34,7 @@ FLOORS = [
     {"_definitions"},
     {"_wire"},
     {"errors", "config", "messages", "_outcome", "_outbox", "_names"},
-    {"_parts"},
+    {"_parts", "_knot"},
     {
         "_parameters",
         "_canonical",

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import _wire
+from ._knot import Knot, Node, knots
 from ._parts import Parts, function_parts, parts
 
 Form = bytes
@@ -28,7 +29,6 @@ Form = bytes
 _LONGEST = 96  # longer forms are digested, so that shared parts cannot make a form explode
 _DEEPEST = 100  # what is nested more deeply is walked without recursion
 _LARGE = 1000  # parts of so many parts are remembered, as other values may share them
-_ROUNDS = 64  # so far around itself each part of a tangle is looked at to tell it from others
 
 
 def form(value: Any) -> Form:
@@ -87,8 +87,8 @@ class _CycleError(Exception):
 class Walk:
     """A walk through values that may share parts: what it is inside of now, and what it met before.
 
-    A value that holds itself somewhere, or is nested too deeply, is written as a tangle: every part
-    once, and in its other places as a number.
+    A value that holds itself somewhere, or is nested too deeply, is written as a tangle: without recursion, and
+    what holds itself as the graph of its parts.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Walk:
         self._known: dict[int, tuple[Any, Form]] = {}
         self._parts: dict[int, tuple[Any, Parts]] = {}
         self._large: dict[int, tuple[Any, Form]] = {}
-        self._reach: dict[int, dict[int, Any]] = {}  # of tangles
+        self._tied: dict[int, tuple[Any, Knot, int]] = {}
         self._count = 0
 
     def forms(self, values: Iterable[Any]) -> Iterator[Form]:
@@ -104,14 +104,13 @@ class Walk:
         for value in values:
             yield self.form(value)
             self._known = dict(self._large)
-            self._reach = {key: reached for key, reached in self._reach.items() if key in self._large}
+            self._tied = {key: each for key, each in self._tied.items() if len(each[1]) >= _LARGE}
             self._parts.clear()
 
     def form(self, value: Any) -> Form:
         """Write one value, each shared part only once."""
         key = id(value)
         if key in self._known:
-            self._check_way(self._reach.get(key, ()))
             return self._known[key][1]
         if type(value) in _wire.PLAIN:
             return self._scalar(value)
@@ -127,6 +126,9 @@ class Walk:
 
     def _remembered(self, value: Any) -> Form:
         key, depth, count = id(value), len(self._path), self._count
+        if key in self._tied:
+            self._known[key] = value, self._inner(value, {})
+            return self._known[key][1]
         self._path[key] = depth
         try:
             written = self._tree(value)
@@ -185,57 +187,52 @@ class Walk:
     # --- tangles ----------------------------------------------------------------------
 
     def _tangle(self, value: Any) -> Form:
-        """Write a value that holds itself: every part as its tag and the numbers of its own parts.
+        """Write a value that holds itself, or is nested too deeply, without recursion, the innermost parts first.
 
-        What has no order is put into that of the colours, which say what is around a part
-        (as in the test of Weisfeiler and Leman). Parts with the same surroundings may be told apart that are
-        the same: that costs a restart. None is taken for another.
+        All that hold each other are written at once: of a thousand agents with neighbours, the knot is looked at once.
         """
-        reached = self._reach[id(value)] = self._reached(value)
-        colours = self._colours(reached)
-        numbers: dict[int, int] = {}
-        written: list[bytes] = []
-        left = [value]
-        while left:
-            each = left.pop()
-            if type(each) in _wire.PLAIN:
-                written.append(_scalar_form(each))
-            elif id(each) in numbers:
-                written.append(tagged(b"@", str(numbers[id(each)]).encode()))
+        reached = self._reached(value)
+        forms: dict[int, Form] = {}
+        held = {
+            key: [id(part) for part in self._parts_of(each).values if id(part) in reached]
+            for key, each in reached.items()
+        }
+        for group in knots(id(value), held):
+            if len(group) == 1 and group[0] not in held[group[0]]:
+                tag, values, is_ordered = self._parts_of(reached[group[0]])
+                written = [self._inner(part, forms) for part in values]
+                forms[group[0]] = tagged(tag, *(written if is_ordered else sorted(written)))
             else:
-                numbers[id(each)] = len(numbers)
-                tag, values, is_ordered = self._parts_of(each)
-                ordered = values if is_ordered else sorted(values, key=lambda part: _colour(part, colours))
-                written.append(tagged(b"(", tag, str(len(ordered)).encode()))
-                left.extend(reversed(ordered))
-        return tagged(b"G", *written)
+                self._tie([reached[key] for key in group], forms)
+        return self._inner(value, forms)
 
-    def _colours(self, reached: dict[int, Any]) -> dict[int, bytes]:
-        """Tell parts apart by what they hold, and what that holds, and so on; only sets and dicts need it."""
-        colours = dict.fromkeys(reached, b"")
-        if all(self._parts_of(each).is_ordered for each in reached.values()):
-            return colours
-        for _ in range(_ROUNDS):
-            before = len(set(colours.values()))
-            colours = {key: self._mixed(each, colours) for key, each in reached.items()}
-            if len(set(colours.values())) == before:
-                break
-        return colours
+    def _tie(self, values: list[Any], forms: dict[int, Form]) -> None:
+        """Remember values that hold each other; each is written once it is asked for."""
+        numbers = {id(each): number for number, each in enumerate(values)}
+        nodes = []
+        for each in values:
+            tag, held, is_ordered = self._parts_of(each)
+            written = [b"@" if id(part) in numbers else self._inner(part, forms) for part in held]
+            edges = [numbers[id(part)] for part in held if id(part) in numbers]
+            nodes.append(Node(tagged(tag, *(written if is_ordered else sorted(written))), edges, is_ordered))
+        knot = Knot(nodes)
+        self._tied |= {id(each): (each, knot, numbers[id(each)]) for each in values}
 
-    def _mixed(self, value: Any, colours: dict[int, bytes]) -> bytes:
-        tag, values, is_ordered = self._parts_of(value)
-        around = [_colour(part, colours) for part in values]
-        return tagged(tag, *(around if is_ordered else sorted(around)))
+    def _inner(self, part: Any, forms: dict[int, Form]) -> Form:
+        """Write a part of which all parts are written."""
+        key = id(part)
+        if key not in forms:
+            if key not in self._tied:
+                return self._scalar(part)
+            _, knot, number = self._tied[key]
+            forms[key] = tagged(b"G", knot.form(number))
+        return forms[key]
 
 
 def _bytes_of(value: Any) -> int:
     if type(value) in {list, tuple}:
         return 8 * len(value)
     return value.nbytes if isinstance(value, np.ndarray) else 0
-
-
-def _colour(part: Any, colours: dict[int, bytes]) -> bytes:
-    return _scalar_form(part) if type(part) in _wire.PLAIN else colours[id(part)]
 
 
 def _scalar_form(value: Any) -> Form:

@@ -277,7 +277,7 @@ def _frame(value: Any) -> Iterator[Any]:
 
 
 def _tensor(value: Any) -> Iterator[Any]:
-    plain = value.detach().cpu().contiguous()
+    plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
     yield type(value)
     yield str(value.dtype), tuple(value.shape), bool(value.requires_grad), str(value.device)
     yield plain.reshape(-1).view(sys.modules["torch"].uint8).numpy() if plain.numel() else None
