@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 _WORK = 100_000  # parts that are numbered anew while those that look alike are tried, about a second
-_PATIENCE = 8  # so many times more is spent on seeing each part as the first, without trying everything
+_PATIENCE = 2  # so many times more is spent on seeing each part as the first, without trying everything
 
 
 class Node(NamedTuple):
