@@ -33,7 +33,7 @@ FLOORS = [
     {"_classes"},
     {"_definitions"},
     {"_wire"},
-    {"errors", "config", "messages", "_outcome", "_outbox", "_names"},
+    {"errors", "config", "messages", "_outcome", "_outbox", "_names", "_arrays"},
     {"_parts", "_knot"},
     {
         "_parameters",

@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from . import _wire, config
+from ._arrays import array_bytes, is_pandas
 from ._canonical import form
 from ._parameters import shown
-from ._parts import array_bytes, attributes, is_pandas, parts
+from ._parts import attributes, parts
 
 Found: TypeAlias = "tuple[str, Any, Any] | str | None"
 """The part that differs and its two values; or what differs, said; or ``None`` where there is nothing inside."""

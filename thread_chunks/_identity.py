@@ -18,10 +18,11 @@ from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 from . import _names, _wire
+from ._arrays import is_compiled
 from ._bytecode import captured, defaults
 from ._canonical import Form, Walk, code_form, form, tagged
 from ._parameters import Calls, names_of, shown
-from ._parts import UNPICKLABLE, attributes, is_compiled, is_plain, plain_bytes
+from ._parts import UNPICKLABLE, attributes, is_plain, plain_bytes
 from ._parts import parts as parts_of
 from ._reach import watched
 from ._settings import Watched

@@ -8,7 +8,6 @@ the folder of a mapped file. How parts become bytes is known to `_canonical`.
 import copyreg
 import enum
 import functools
-import hashlib
 import io
 import operator
 import pickle
@@ -17,7 +16,7 @@ import sys
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import cloudpickle
 import numpy as np
 
 from . import _names, _wire
+from ._arrays import is_compiled, is_pandas, is_theirs, of_array, of_frame, of_labelled, of_tensor
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 _CACHED = type(functools.lru_cache(lambda: None))
@@ -110,7 +110,7 @@ def parts(value: Any) -> Parts:  # noqa: PLR0911 - one line for each kind of val
     if kind is set or kind is frozenset:
         return Parts(b"s" if kind is set else b"z", list(value), is_ordered=False)
     if issubclass(kind, (np.ndarray, np.generic)):
-        return Parts(b"a", list(_array(value)))
+        return Parts(b"a", list(of_array(value)))
     if kind is types.FunctionType:
         return _function(value)
     if issubclass(kind, type):
@@ -171,117 +171,17 @@ def _theirs(value: Any) -> Parts | None:
     """Take apart what pickle writes with addresses, or with the places where things lie in memory."""
     kind = type(value)
     if is_pandas(value):
-        return Parts(b"p", list(_frame(value)))
-    if _is_theirs(kind, "torch", "Tensor"):
-        return Parts(b"T", list(_tensor(value)))
+        return Parts(b"p", list(of_frame(value)))
+    if is_theirs(kind, "torch", "Tensor"):
+        return Parts(b"T", list(of_tensor(value)))
+    if is_theirs(kind, "xarray", "Variable", "Dataset", "DataArray"):
+        found = of_labelled(value)
+        return None if found is None else Parts(b"X", found)
     if is_compiled(kind) and (name := _names.found(value)) is not None:
         return Parts(b"N", [name])
     if is_compiled(kind):
         return Parts(b"J", [kind, value.py_func, vars(value).get("targetoptions")])
     return None
-
-
-def is_compiled(kind: type) -> bool:
-    """Tell whether objects of a class are functions that numba compiled; what pickle writes of them is new each time."""
-    return _is_theirs(kind, "numba", "Dispatcher")
-
-
-def _is_theirs(kind: type, library: str, *names: str) -> bool:
-    """Tell whether a class is one of a library's, or made of it, without importing the library."""
-    return any(
-        each.__name__ in names and str(getattr(each, "__module__", "")).partition(".")[0] == library
-        for each in kind.__mro__
-    )
-
-
-# --- arrays, frames, tensors ----------------------------------------------------------
-
-
-def _array(value: Any) -> Iterator[Any]:
-    kind, array = type(value), np.asarray(value)
-    yield kind
-    yield array.dtype.type, array.dtype.names or array.dtype.str, array.shape
-    if issubclass(kind, np.ndarray) and kind.__reduce__ not in {
-        np.ndarray.__reduce__,
-        np.ma.MaskedArray.__reduce__,
-    }:
-        yield _beside_data(value.__reduce__(), array.shape)
-    if issubclass(kind, np.ma.MaskedArray):
-        fill = np.ma.default_fill_value(array.dtype) if value._fill_value is None else value._fill_value  # noqa: SLF001 - the property would set it
-        yield np.ma.getmaskarray(value), np.array(fill).astype(array.dtype)
-    if array.dtype.names is not None:
-        yield from (np.asarray(array[name]) for name in array.dtype.names)
-    elif array.dtype.kind not in "biufcmMSUV":  # of objects, or of texts of any length
-        yield from array.ravel().tolist()
-    else:
-        digest = hashlib.blake2b(digest_size=32)
-        for piece in array_bytes(array):
-            digest.update(piece)
-        yield digest.digest()
-
-
-def _beside_data(reduced: Any, shape: tuple[int, ...]) -> Any:
-    """Return what a subclass keeps beside the array itself, which is compared by value."""
-    match reduced:
-        case (int(), tuple() as own, np.dtype(), bool() | int(), *_) if own == shape:
-            return None
-        case np.ndarray():
-            return np.asarray(reduced)
-        case tuple() | list():
-            return [_beside_data(each, shape) for each in reduced]
-    return reduced
-
-
-def array_bytes(array: Any) -> Sequence[Any]:
-    """Give the values of an array as bytes; every NaN is the same one, and padding does not count."""
-    if array.dtype.kind == "c":
-        return (*array_bytes(array.real), *array_bytes(array.imag))
-    if array.dtype.kind == "f":
-        if array.dtype.itemsize > np.dtype("f8").itemsize:
-            return [repr(array.astype(array.dtype.newbyteorder("=")).ravel().tolist()).encode()]
-        is_nan = np.isnan(array)
-        if is_nan.any():
-            array = np.where(is_nan, array.dtype.type("nan"), array).astype(array.dtype)
-    return [np.ascontiguousarray(array).reshape(-1).view(np.uint8)]
-
-
-def is_pandas(value: Any) -> bool:
-    """Tell whether a value is a frame, series, index or array of pandas, without importing pandas."""
-    return _is_theirs(type(value), "pandas", "DataFrame", "Series", "Index", "ExtensionArray")
-
-
-def _frame(value: Any) -> Iterator[Any]:
-    """Take a frame, series or index apart: how its blocks lie in memory is not part of its value."""
-    kind = type(value)
-    # The values of a range are those of any other index. A series takes other names for labels.
-    yield (
-        next(each for each in kind.__mro__ if each.__name__ == "Index")
-        if kind.__name__ == "RangeIndex"
-        else kind
-    )
-    if hasattr(kind, "columns"):
-        yield value.columns
-        for number in range(len(value.columns)):
-            yield value.iloc[:, number].dtype, value.iloc[:, number].to_numpy()
-    else:
-        yield value.dtype, value.to_numpy()
-    for name in ("names", "name", "index", "freq", "attrs"):
-        if hasattr(kind, name):
-            found = getattr(value, name)
-            yield name, str(found) if name == "freq" else list(found) if name == "names" else found
-    if hasattr(kind, "flags") and hasattr(kind, "attrs"):
-        yield value.flags.allows_duplicate_labels
-    if hasattr(kind, "iloc"):
-        own = getattr(kind, "_metadata", ())  # what a subclass declares to be kept
-        yield [getattr(value, name, None) for name in own if name not in {"_name", "name"}]
-
-
-def _tensor(value: Any) -> Iterator[Any]:
-    plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    yield type(value)
-    yield str(value.dtype), tuple(value.shape), bool(value.requires_grad), str(value.device)
-    yield plain.reshape(-1).view(sys.modules["torch"].uint8).numpy() if plain.numel() else None
-    yield {name: each for name, each in vars(value).items() if not name.startswith("_")}
 
 
 # --- functions, classes, modules ------------------------------------------------------
@@ -323,6 +223,8 @@ def _class(kind: type) -> Parts:
     name = _names.found(kind)
     if name is not None:
         return Parts(b"N", [name])
+    if is_theirs(type(kind), "sympy", "UndefinedFunction"):  # its members depend on the order of sets
+        return Parts(b"K", [type(kind), kind.__name__, vars(kind).get("_kwargs")])
     members = {
         key: member
         for key, member in vars(kind).items()

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from . import _wire
+from ._arrays import is_pandas
 from ._by_value import dump
 from ._canonical import form
 from ._classes import load
 from ._difference import explain
 from ._parameters import Calls, shown
-from ._parts import generator, generator_name, is_pandas
+from ._parts import generator, generator_name
 from .errors import ParametersUnstableWarning
 
 
