@@ -2,9 +2,11 @@
 
 import gc
 import itertools
+import operator
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from thread_chunks import (
     Chunker,
     Failure,
     ProcessWorker,
+    RunStoppedError,
     ThreadWorker,
     chunk,
     config,
@@ -628,3 +631,42 @@ def test_as_completed_computes_a_saved_result_again_when_it_cannot_be_unpickled(
         assert sorted(chunker.as_completed(calls, path=path)) == sorted(
             results
         )  # it was superseded: no warning
+
+
+@pytest.mark.parametrize("rival", ["call", "call with another function", "stream", "close"])
+def test_chunker_runs_one_of_two_that_come_at_once(rival: str) -> None:
+    """Of two threads one runs, and its list is right; the other gets the documented error, and disturbs nothing."""
+    seen: set[str] = set()
+    barrier = threading.Barrier(2)
+
+    def call(chunker: Chunker, func: Any = double) -> None:
+        barrier.wait(100)
+        try:
+            outputs = chunker([[1], [2], [3]], func)
+            seen.add("right" if outputs == list(map(func, [1, 2, 3])) else f"wrong: {outputs}")
+        except RunStoppedError as error:
+            seen.add("right" if rival == "close" and "was closed" in str(error) else f"wrong: {error}")
+        except RuntimeError as error:
+            seen.add("right" if "another run" in str(error) else f"wrong: {error}")
+
+    def come(chunker: Chunker) -> None:
+        if rival == "close":
+            barrier.wait(100)
+            chunker.close()
+        elif rival == "stream":
+            barrier.wait(100)
+            with suppress(RuntimeError):
+                assert next(chunker.as_completed([[1], [2], [3]]))[1] in {2, 4, 6}
+        else:
+            call(chunker, operator.neg if "function" in rival else double)
+
+    for _ in range(20):
+        with Chunker(double, chunk_size=2, worker=ThreadWorker) as chunker:
+            threads = [threading.Thread(target=each, args=(chunker,), daemon=True) for each in (call, come)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(100)
+                assert not thread.is_alive()
+            assert chunker([[4]], double) == [8]
+    assert seen == {"right"}

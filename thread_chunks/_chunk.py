@@ -404,9 +404,10 @@ class Chunker:
         check_function(func)
         if func is not None:
             self._func = func
+        held = self._func if func is None else func  # another thread may bring its own at any moment
         bar = self.progress_bar if progress_bar is None else progress_bar
         path = self.path if path is None else path
-        job = Job.read(self._func, parameters, path, bar, self._options, self.chunk_size, self._pool.kinds)
+        job = Job.read(held, parameters, path, bar, self._options, self.chunk_size, self._pool.kinds)
         if job.func is not None:
             self._pool.pickled(job.func)  # it is kept for the run; what cannot be sent is refused now
         return job

@@ -195,9 +195,10 @@ class Pool:
         """
         if not any(kind.needs_pickle for kind in self.kinds):
             return None
-        if self._pickled is None or self._pickled[0] is not func:
-            self._pickled = func, pickle_function(func)
-        return self._pickled[1]
+        found = self._pickled  # read once: another thread may bring another function at any moment
+        if found is None or found[0] is not func:
+            found = self._pickled = func, pickle_function(func)
+        return found[1]
 
     @property
     def interrupt(self) -> Callable[[], None] | None:
