@@ -193,10 +193,10 @@ SHORT = """
     count = 0
 
     def f(x):
-        if not kill_at:
+        if sys.argv[1] == "0":  # kill_at is a setting, and would be watched
             with open(ran, "a") as file:
                 file.write(f"{x}\\n")
-        if kill_at == 10**6:
+        if sys.argv[1] == "1000000":
             time.sleep(0.001)
         return 3 * x
 

