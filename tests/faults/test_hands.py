@@ -263,7 +263,8 @@ def test_rescued_file_has_no_output_that_the_caller_changed(folder: Path) -> Non
 
     with pytest.warns(CheckpointDamagedWarning, match="1 results are lost"):
         chunk(power, ROWS, chunk_size=1, path=path, worker=ThreadWorker, on_result=on_result)
-    assert held(path) == set(range(COUNT)) - {1}
+    rescued = path.with_name("c.pkl.rescued")  # where the file was emptied in the middle of an append
+    assert held(rescued if rescued.exists() else path) == set(range(COUNT)) - {1}
 
 
 def test_error_tells_where_results_are_when_another_file_took_the_name(folder: Path) -> None:
