@@ -906,10 +906,11 @@ FORBIDDEN = """
     os.umask(0o022)
     USER = 1234
     executed = []
+    whole = []
 
     def f(x):
         executed.append(x)
-        if x == 2 and not is_whole:
+        if x == 2 and not whole:
             raise ValueError(x)
         return 10 * x
 
@@ -920,10 +921,9 @@ FORBIDDEN = """
         )
 
     def made(path):
-        global is_whole
-        is_whole = False
+        whole.clear()
         run(path)
-        is_whole = True
+        whole.append(1)  # a list: what is no setting is not watched
         return path
 
     def own(path, mode):
