@@ -29,6 +29,7 @@ from thread_chunks import (
     CheckpointDamagedWarning,
     CheckpointFailedWarning,
     CheckpointRestartedWarning,
+    CheckpointWarning,
     Chunker,
     ProcessWorker,
     ThreadWorker,
@@ -333,7 +334,7 @@ def test_run_saves_everything_when_its_descriptor_dies_again_and_again(sweep: Sw
     sweep.during = during
     outcome = sweep.run(disk)
     assert outcome.acknowledged == sweep.held() == ALL
-    assert outcome.caught == []
+    assert not [each for each in outcome.caught if issubclass(each.category, CheckpointWarning)]
     assert os.listdir(sweep.path.parent) == ["c.pkl"]
 
 
